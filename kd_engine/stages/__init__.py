@@ -1,0 +1,1 @@
+"""Stages of a recipe: `train` and `distill`. A stage says which students learn from what; the session runs the loop."""

@@ -1,0 +1,14 @@
+"""What pyproject.toml cannot say: the top-level folder resources/ lies inside the package, as kd_engine/resources, in a wheel."""
+
+from __future__ import annotations
+
+from setuptools import find_packages, setup
+
+RESOURCES = "kd_engine.resources"
+
+setup(
+    packages=[*find_packages(include=["kd_engine*", "kd_gui*"]), RESOURCES],
+    package_dir={RESOURCES: "resources"},
+    package_data={RESOURCES: ["**/*"]},
+    include_package_data=False,
+)

@@ -1,4 +1,5 @@
-"""What can be asked of a session while it runs, as frozen plain values. Applied between two steps, answered by events."""
+"""What can be asked of a session while it runs, as frozen plain values. Applied between two steps, answered
+by events."""
 
 from __future__ import annotations
 
@@ -30,14 +31,16 @@ class StepOnce(Command):
 
 @dataclass(frozen=True)
 class Stop(Command):
-    """End the run. keep: save a checkpoint first; otherwise the run's folder is removed. Answered by `RunStopped`."""
+    """End the run. keep: save a checkpoint first; otherwise the run's folder is removed. Answered by
+    `RunStopped`."""
 
     keep: bool = True
 
 
 @dataclass(frozen=True)
 class SetKnob(Command):
-    """Set a live knob, as in `SetKnob("stages.0.methods.0.temperature", 8.0)`. Answered by `KnobChanged` or `Refused`."""
+    """Set a live knob, as in `SetKnob("stages.0.methods.0.temperature", 8.0)`. Answered by `KnobChanged` or
+    `Refused`."""
 
     path: str
     value: Any
@@ -45,8 +48,9 @@ class SetKnob(Command):
 
 @dataclass(frozen=True)
 class AskProbe(Command):
-    """A picture, please. `sample`: an index into `part` ("validation", "test" or "train"); `tap`: a tap's name or
-    "auto" (the last stage); roles: who is asked. Answered by `ProbeReady` with the same `id`, or `Refused`."""
+    """A picture, please. `sample`: an index into `part` ("validation", "test" or "train"); `tap`: a tap's
+    name or "auto" (the last stage); roles: who is asked. Answered by `ProbeReady` with the same `id`, or
+    `Refused`."""
 
     probe: str
     sample: int

@@ -1,4 +1,5 @@
-"""Errors that a person is meant to read: what is wrong, where, and the way out. Nothing here is a bug report."""
+"""Errors that a person is meant to read: what is wrong, where, and the way out. Nothing here is a bug
+report."""
 
 from __future__ import annotations
 
@@ -9,7 +10,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing wrong with a request: `path` is where (dotted, as in `stages.0.epochs`), `message` what and the way out."""
+    """One thing wrong with a request: `path` is where (dotted, as in `stages.0.epochs`), `message` what and
+    the way out."""
 
     path: str
     message: str
@@ -19,7 +21,8 @@ class Problem:
 
 
 class KdError(Exception):
-    """Base of every error that is told to the user without a traceback. `hint` is the way out, where there is one."""
+    """Base of every error that is told to the user without a traceback. `hint` is the way out, where there
+    is one."""
 
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message)

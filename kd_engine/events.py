@@ -1,8 +1,9 @@
-"""What happened in a run, as frozen plain values: the one stream behind window, command line, replay and comparison.
+"""What happened in a run, as frozen plain values: the one stream behind window, command line, replay and
+comparison.
 
-`to_json`/`from_json` are a round trip. Arrays never travel in an event: they go by file name. Steps count optimizer
-steps from the start of a run, over all its stages; step 0 is before the first. A `student` is "student" for the one
-being distilled, or a rival's name.
+`to_json`/`from_json` are a round trip. Arrays never travel in an event: they go by file name. Steps count
+optimizer steps from the start of a run, over all its stages; step 0 is before the first. A `student` is
+"student" for the one being distilled, or a rival's name.
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ class RunStarted(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class RunResumed(Event):
-    """A run goes on from its last checkpoint: whatever the log says of later steps is superseded from here on."""
+    """A run goes on from its last checkpoint: whatever the log says of later steps is superseded from here
+    on."""
 
     run: str
     folder: str
@@ -46,7 +48,8 @@ class RunResumed(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Preparing(Event):
-    """A named sub-step before training. `what`: a code (data, teacher, student, ...); `fraction`: 0 to 1, or None."""
+    """A named sub-step before training. `what`: a code (data, teacher, student, ...); `fraction`: 0 to 1,
+    or None."""
 
     what: str
     detail: str = ""
@@ -79,7 +82,8 @@ class StageStarted(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class StepDone(Event):
-    """A report, made at most every 50 ms: means since the last report. terms: raw; weighted: times their weights."""
+    """A report, made at most every 50 ms: means since the last report. terms: raw; weighted: times their
+    weights."""
 
     stage: int
     epoch: int
@@ -94,8 +98,8 @@ class StepDone(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class EpochDone(Event):
-    """`epoch`: how many are done (from 1). train, validation: metrics as plain numbers (top1 as a fraction, loss,
-    and, against the teacher, agreement and kl). `best`: best on validation so far."""
+    """`epoch`: how many are done (from 1). train, validation: metrics as plain numbers (top1 as a fraction,
+    loss, and, against the teacher, agreement and kl). `best`: best on validation so far."""
 
     stage: int
     epoch: int
@@ -164,7 +168,8 @@ class CheckpointSaved(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Paused(Event):
-    """`why`: "asked", "step" (a single step is done) or "nan" (a loss is not a number; see the notice before it)."""
+    """`why`: "asked", "step" (a single step is done) or "nan" (a loss is not a number; see the notice
+    before it)."""
 
     step: int
     why: str = "asked"
@@ -177,7 +182,8 @@ class Continued(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Notice(Event):
-    """Something to tell that does not end the run. level: info, warning or error; `code` names it for the desktop."""
+    """Something to tell that does not end the run. level: info, warning or error; `code` names it for the
+    desktop."""
 
     level: str
     code: str
@@ -187,8 +193,8 @@ class Notice(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluated(Event):
-    """Final metrics on the test part, for one model. `weights`: "last" or "best" (on validation); student may also
-    be "teacher". `metrics`: see kd_engine.evaluate.Report."""
+    """Final metrics on the test part, for one model. `weights`: "last" or "best" (on validation); student
+    may also be "teacher". `metrics`: see kd_engine.evaluate.Report."""
 
     student: str
     weights: str
@@ -234,7 +240,8 @@ def to_json(event: Event) -> dict[str, Any]:
 
 
 def from_json(data: dict[str, Any]) -> Event | None:
-    """The event that `data` tells, or None for a kind that this version does not know. Unknown fields are dropped."""
+    """The event that `data` tells, or None for a kind that this version does not know. Unknown fields are
+    dropped."""
     kind = KINDS.get(data.get("event", ""))
     if kind is None:
         return None

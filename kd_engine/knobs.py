@@ -1,7 +1,9 @@
-"""Declare a setting once: the recipe check, the command line's help and the desktop's slider all read that declaration.
+"""Declare a setting once: the recipe check, the command line's help and the desktop's slider all read that
+declaration.
 
-A knob is a pydantic field made by `knob(...)` in a `Knobs` class. `knobs_of(cls)` turns it into plain `Knob` values,
-which travel as JSON inside the catalog; `Knob.problem` is the one place that decides whether a value is allowed.
+A knob is a pydantic field made by `knob(...)` in a `Knobs` class. `knobs_of(cls)` turns it into plain
+`Knob` values, which travel as JSON inside the catalog; `Knob.problem` is the one place that decides whether
+a value is allowed.
 """
 
 from __future__ import annotations
@@ -25,10 +27,10 @@ Kind = Literal["float", "int", "bool", "choice", "text"]
 class Knob:
     """One setting as plain data.
 
-    kind: which values it takes. low, high: inclusive limits, None for open. choices: for kind "choice". scale: how a
-    slider should move ("log" with low 0 means: 0 at the very left, then decades). unit: what a number counts, for
-    display. live: may change while a run is going. optional: null is a value too, and means what `help` says.
-    advanced: hidden until asked for.
+    kind: which values it takes. low, high: inclusive limits, None for open. choices: for kind "choice".
+    scale: how a slider should move ("log" with low 0 means: 0 at the very left, then decades). unit: what a
+    number counts, for display. live: may change while a run is going. optional: null is a value too, and
+    means what `help` says. advanced: hidden until asked for.
     """
 
     name: str
@@ -79,7 +81,8 @@ class Knob:
         return span + (" or null" if self.optional else "")
 
     def parse(self, text: str) -> Any:
-        """`text` from a command line as a value of this knob; an unreadable text comes back as it is, for `problem`."""
+        """`text` from a command line as a value of this knob; an unreadable text comes back as it is, for
+        `problem`."""
         plain = text.strip()
         if self.optional and plain.lower() in ("null", "none", ""):
             return None
@@ -127,20 +130,23 @@ def knob(
     live: bool = False,
     advanced: bool = False,
 ) -> Any:
-    """A field of a `Knobs` class. `...` as default makes it required; see `Knob` for the meaning of each argument."""
+    """A field of a `Knobs` class. `...` as default makes it required; see `Knob` for the meaning of each
+    argument."""
     extra = {"label": label, "unit": unit, "scale": scale, "live": live, "advanced": advanced}
     return Field(default, description=help, ge=low, le=high, json_schema_extra={"knob": extra})
 
 
 def knobs_of(cls: type[Knobs]) -> tuple[Knob, ...]:
-    """The knobs that a class declares, in order. Fields not made by `knob(...)` are structure, not settings: skipped."""
+    """The knobs that a class declares, in order. Fields not made by `knob(...)` are structure, not
+    settings: skipped."""
     return tuple(
         _describe(name, field) for name, field in cls.model_fields.items() if _meta(field) is not None
     )
 
 
 def check_knobs(knobs: Sequence[Knob], values: Mapping[str, Any], path: str) -> list[Problem]:
-    """Every problem of `values` against `knobs`: unknown names (with a suggestion), wrong types, values out of range."""
+    """Every problem of `values` against `knobs`: unknown names (with a suggestion), wrong types, values out
+    of range."""
     known = {knob.name: knob for knob in knobs}
     where = f"{path}." if path else ""
     problems = []

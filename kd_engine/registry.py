@@ -1,9 +1,10 @@
 """Find plug-ins by walking folders: one file each, no list anywhere. A broken one is reported, never fatal.
 
-A plug-in is a class with a `name` of its own that derives from the base of its kind (`Method`, `Architecture`,
-`Dataset`, ...). It is found in `kd_engine/KIND/*.py`, in `KIND/*.py` of every folder in `$KD_PLUGINS`, and in modules
-that other packages name in the entry-point group `kd_engine.plugins` (the entry's name is the kind, as in
-`methods.toy`). This module imports no torch; `discover` does, because plug-ins do.
+A plug-in is a class with a `name` of its own that derives from the base of its kind (`Method`,
+`Architecture`, `Dataset`, ...). It is found in `kd_engine/KIND/*.py`, in `KIND/*.py` of every folder in
+`$KD_PLUGINS`, and in modules that other packages name in the entry-point group `kd_engine.plugins` (the
+entry's name is the kind, as in `methods.toy`). This module imports no torch; `discover` does, because plug-
+ins do.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ GROUP = "kd_engine.plugins"
 
 
 class Plugin:
-    """What every plug-in declares. `source`: the paper or page it follows. `caution`: what its users should know."""
+    """What every plug-in declares. `source`: the paper or page it follows. `caution`: what its users should
+    know."""
 
     name: ClassVar[str]
     title: ClassVar[str] = ""
@@ -65,7 +67,8 @@ class Found:
 
 
 def discover(kind: str) -> Found:
-    """All plug-ins of `kind` by name, and the broken ones. Files are looked up anew at each call; imports happen once."""
+    """All plug-ins of `kind` by name, and the broken ones. Files are looked up anew at each call; imports
+    happen once."""
     base = importlib.import_module(f"kd_engine.{kind}").Base
     found = Found()
     for label, load in _modules(kind):

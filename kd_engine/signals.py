@@ -39,8 +39,8 @@ class Signals:
 
 @dataclass(frozen=True)
 class Shapes:
-    """What a method needs to know of a model before training: the number of classes, and each tap's shape for one
-    sample, e.g. `stage3` → (64, 8, 8), `block1` → (65, 192), `embedding` → (64,)."""
+    """What a method needs to know of a model before training: the number of classes, and each tap's shape
+    for one sample, e.g. `stage3` → (64, 8, 8), `block1` → (65, 192), `embedding` → (64,)."""
 
     classes: int
     taps: Mapping[str, tuple[int, ...]] = field(default_factory=dict)

@@ -1,1 +1,63 @@
-"""Stages of a recipe: `train` and `distill`. A stage says which students learn from what; the session runs the loop."""
+"""Stages of a recipe: which students learn from what. A stage only plans; the one training loop is
+kd_engine.session."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from kd_engine.events import STUDENT
+from kd_engine.knobs import Knobs, knob
+from kd_engine.recipe import MethodSection, StageSection
+from kd_engine.registry import Plugin
+
+
+class StageKnobs(Knobs):
+    """What every stage has."""
+
+    epochs: int = knob(10, "How often the student sees every image.", low=1, high=10_000, scale="log")
+    batch_size: int = knob(128, "Images in one optimizer step.", low=1, high=65_536, scale="log")
+    snapshots: bool = knob(True, "Keep what the student sees after each epoch.", advanced=True)
+
+
+@dataclass(frozen=True)
+class Learner:
+    """One student of a stage. path: where its weights stand in the recipe, so that live knobs find it.
+
+    labels_only: it learns from labels alone, on batches of labelled samples where some labels are withheld:
+    as many steps as the others, so that the comparison is fair to it.
+    """
+
+    name: str
+    path: str
+    label_weight: float
+    methods: tuple[MethodSection, ...]
+    labels_only: bool
+
+
+class Stage(Plugin):
+    """Base of all stages."""
+
+    Knobs: ClassVar[type[Knobs]] = StageKnobs
+    needs_teacher: ClassVar[bool] = False
+    parts: ClassVar[tuple[str, ...]] = (
+        "optimizer",
+        "schedule",
+    )  # structured settings it takes beside its knobs
+
+    @classmethod
+    def learners(cls, stage: StageSection, path: str) -> list[Learner]:
+        """The students to train side by side, the recipe's own first."""
+        raise NotImplementedError(cls)
+
+    @classmethod
+    def facts(cls) -> dict[str, Any]:
+        return {"needs_teacher": cls.needs_teacher, "parts": list(cls.parts)}
+
+
+Base = Stage
+
+
+def learner(name: str, path: str, label_weight: float, methods: tuple[MethodSection, ...]) -> Learner:
+    """A learner that is `labels_only` when it has no methods."""
+    return Learner(name or STUDENT, path, label_weight, methods, labels_only=not methods)

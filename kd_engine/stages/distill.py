@@ -1,0 +1,44 @@
+"""Distil: the student learns from a teacher by one or more methods, beside rivals that differ in method or
+weight."""
+
+from __future__ import annotations
+
+from kd_engine.events import STUDENT
+from kd_engine.knobs import knob
+from kd_engine.recipe import StageSection
+from kd_engine.stages import Learner, Stage, StageKnobs, learner
+
+
+class DistillKnobs(StageKnobs):
+    label_weight: float = knob(
+        0.1,
+        "How much the plain label loss counts beside the methods.",
+        label="Label loss",
+        low=0,
+        high=10,
+        live=True,
+        unit="weight",
+    )
+
+
+class Distill(Stage):
+    """The student learns from the teacher; rivals start from the same weights and share the teacher's one
+    pass."""
+
+    name = "distill"
+    title = "Distil"
+    help = (
+        "The student learns from the teacher's answers, and as much as `label_weight` says from the labels."
+    )
+    Knobs = DistillKnobs
+    needs_teacher = True
+    parts = ("optimizer", "schedule", "methods", "rivals")
+
+    @classmethod
+    def learners(cls, stage: StageSection, path: str) -> list[Learner]:
+        student = learner(STUDENT, path, stage.label_weight, stage.methods)
+        rivals = [
+            learner(rival.name, f"{path}.rivals.{i}", rival.label_weight, rival.methods)
+            for i, rival in enumerate(stage.rivals)
+        ]
+        return [student, *rivals]

@@ -1,0 +1,312 @@
+"""The folder of runs: each run is a folder, complete in itself, that can be copied to another machine.
+
+`events.jsonl` is append-only; a torn last line is tolerated. Everything else is written under a temporary
+name, synced and renamed, so that a crash at any moment leaves either the old file or the new one. Imports
+no torch.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from filelock import FileLock, Timeout
+
+from kd_engine import events, paths, recipe
+from kd_engine.errors import StoreError, did_you_mean
+from kd_engine.events import Event, RunResumed
+
+RECIPE = "recipe.json"
+EVENTS = "events.jsonl"
+SUMMARY = "summary.json"
+ENVIRONMENT = "environment.json"
+RESUME = "resume.pt"
+LAST = "last.safetensors"
+BEST = "best.safetensors"
+LOCK = ".lock"
+
+
+@dataclass(frozen=True)
+class RunInfo:
+    """One row of the table of runs, read without opening anything large.
+
+    status: running, done, stopped, failed, or interrupted (it ended without a word; resumable when it has a
+    checkpoint).
+    """
+
+    name: str
+    folder: Path
+    created: float
+    recipe: dict[str, Any]
+    status: str
+    summary: dict[str, Any]
+    resumable: bool
+
+    @property
+    def title(self) -> str:
+        return str(self.recipe.get("name") or self.name)
+
+
+class RunFolder:
+    """One run's folder: read it, append events, write files whole."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._events: IO[bytes] | None = None
+        self._lock = FileLock(folder / LOCK)
+
+    @property
+    def name(self) -> str:
+        return self.folder.name
+
+    def path(self, name: str) -> Path:
+        return self.folder / name
+
+    def recipe(self) -> dict[str, Any]:
+        """The recipe as a document. StoreError when it is missing, broken, or from a newer version."""
+        document = self.read_json(RECIPE)
+        if document is None:
+            raise StoreError(f"{self.folder}: not a run: no readable {RECIPE} in it.")
+        version = document.get("version")
+        if isinstance(version, int) and version > recipe.VERSION:
+            raise StoreError(
+                f"{self.name}: made by a newer version of kd-studio (recipe version {version}, this one reads "
+                f"{recipe.VERSION}).",
+                "Update kd-studio to open it; nothing in it was changed.",
+            )
+        return document
+
+    def read_json(self, name: str) -> dict[str, Any] | None:
+        """A JSON file's object, or None when it is absent or not readable as one."""
+        try:
+            data = json.loads(self.path(name).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        return data if isinstance(data, dict) else None
+
+    def write_json(self, name: str, data: dict[str, Any]) -> None:
+        text = json.dumps(data, indent=1, allow_nan=True)
+        self.write(name, lambda path: path.write_text(text + "\n", encoding="utf-8"))
+
+    def write(self, name: str, save: Callable[[Path], Any]) -> Path:
+        """Let `save` write a temporary file, then sync and rename it to `name`. StoreError when the disk
+        refuses."""
+        target = self.path(name)
+        temporary = target.with_name(f".{target.name}.tmp")
+        with told(target):
+            try:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                save(temporary)
+                sync(temporary)
+                os.replace(temporary, target)
+                sync(target.parent)
+            finally:
+                temporary.unlink(missing_ok=True)
+        return target
+
+    def append(self, event: Event) -> None:
+        """Add one event to the log, and hand it to the operating system at once."""
+        line = json.dumps(events.to_json(event), separators=(",", ":")).encode() + b"\n"
+        with told(self.path(EVENTS)):
+            if self._events is None:
+                self._events = open(self.path(EVENTS), "ab", buffering=0)  # noqa: SIM115 (closed in close)
+                self._finish_torn_line()
+            written = self._events.write(line)
+            if written != len(line):
+                raise OSError(28, "No space left on device")
+
+    def events(self) -> Iterator[Event]:
+        """All events that hold, in order: what a later resume superseded is left out; torn lines are
+        skipped."""
+        kept: list[Event] = []
+        for event in self.raw_events():
+            if isinstance(event, RunResumed):
+                kept = [old for old in kept if getattr(old, "step", 0) <= event.step and not _is_end(old)]
+            kept.append(event)
+        return iter(kept)
+
+    def raw_events(self) -> Iterator[Event]:
+        """All events as logged."""
+        try:
+            lines = self.path(EVENTS).read_bytes().split(b"\n")
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise StoreError(f"{self.path(EVENTS)}: cannot be read: {error.strerror}") from error
+        for line in lines:
+            try:
+                event = events.from_json(json.loads(line))
+            except (ValueError, TypeError, AttributeError):
+                continue  # a torn line: the machine stopped while it was written
+            if event is not None:
+                yield event
+
+    def status(self) -> str:
+        """running, done, stopped, failed or interrupted; read from the lock and the summary."""
+        if self.locked():
+            return "running"
+        return str((self.read_json(SUMMARY) or {}).get("status", "interrupted"))
+
+    def resumable(self) -> bool:
+        return self.path(RESUME).is_file() and self.status() not in ("done", "running")
+
+    def locked(self) -> bool:
+        """Whether a living process trains this run now."""
+        if self._lock.is_locked:
+            return True
+        if not self.path(LOCK).exists():
+            return False
+        probe = FileLock(self.path(LOCK))
+        try:
+            probe.acquire(timeout=0)
+        except (Timeout, OSError):
+            return True
+        probe.release()
+        return False
+
+    def lock(self) -> None:
+        """Claim the run for this process. StoreError when another one has it."""
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout:
+            raise StoreError(
+                f"{self.name}: another process is training this run.", "Stop that one first."
+            ) from None
+        except OSError as error:
+            raise _refused(self.path(LOCK), error) from error
+
+    def close(self) -> None:
+        """Close the log and let go of the lock. Idempotent."""
+        if self._events is not None:
+            self._events.close()
+            self._events = None
+        self._lock.release()
+
+    def delete(self) -> None:
+        """Remove the folder and all in it. StoreError while a process trains it."""
+        self.close()
+        if self.locked():
+            raise StoreError(f"{self.name}: a process is training this run.", "Stop it first.")
+        with told(self.folder):
+            shutil.rmtree(self.folder)
+
+    def _finish_torn_line(self) -> None:
+        """End a torn last line, so that the next event starts on a line of its own."""
+        path = self.path(EVENTS)
+        if path.stat().st_size:
+            with open(path, "rb") as log:
+                log.seek(-1, os.SEEK_END)
+                torn = log.read(1) != b"\n"
+            if torn and self._events is not None:
+                self._events.write(b"\n")
+
+
+class Store:
+    """A folder of runs. Made when the first run is."""
+
+    def __init__(self, root: Path | str | None = None) -> None:
+        self.root = Path(root) if root is not None else paths.runs()
+
+    def create(self, document: dict[str, Any]) -> RunFolder:
+        """A new run's folder, locked for this process, with its recipe in it."""
+        slug = re.sub(r"[^a-z0-9]+", "-", str(document.get("name", "run")).lower()).strip("-")[:32] or "run"
+        with told(self.root):
+            self.root.mkdir(parents=True, exist_ok=True)
+            while True:
+                folder = self.root / f"{time.strftime('%Y-%m-%d')}_{slug}_{secrets.token_hex(2)}"
+                try:
+                    folder.mkdir()
+                    break
+                except FileExistsError:
+                    continue
+        run = RunFolder(folder)
+        run.lock()
+        run.write_json(RECIPE, document)
+        return run
+
+    def open(self, name: str | Path) -> RunFolder:
+        """A run by name, by an unambiguous part of it, by "last", or by path. StoreError when there is
+        none."""
+        if Path(name).joinpath(RECIPE).is_file():
+            return RunFolder(Path(name).resolve())
+        names = [folder.name for folder in self._folders()]
+        if str(name) == "last" and names:
+            return RunFolder(self.root / names[0])
+        matches = [known for known in names if known == str(name)] or [n for n in names if str(name) in n]
+        if len(matches) == 1:
+            return RunFolder(self.root / matches[0])
+        if matches:
+            raise StoreError(
+                f"'{name}' fits {len(matches)} runs: {', '.join(matches[:5])}.", "Say more of the name."
+            )
+        hint = f"It has {len(names)} runs; `kd runs` lists them." if names else "It has no runs yet."
+        raise StoreError(f"no run '{name}' in {self.root}{did_you_mean(str(name), names)}.", hint)
+
+    def runs(self) -> list[RunInfo]:
+        """All runs, newest first. Folders that are no runs are passed over."""
+        infos = (self.info(RunFolder(folder)) for folder in self._folders())
+        return [info for info in infos if info is not None]
+
+    def info(self, run: RunFolder) -> RunInfo | None:
+        document = run.read_json(RECIPE)
+        if document is None:
+            return None
+        summary = run.read_json(SUMMARY) or {}
+        status = "running" if run.locked() else str(summary.get("status", "interrupted"))
+        resumable = status not in ("done", "running") and run.path(RESUME).is_file()
+        created = run.path(RECIPE).stat().st_mtime
+        return RunInfo(run.name, run.folder, created, document, status, summary, resumable)
+
+    def _folders(self) -> list[Path]:
+        try:
+            folders = [path for path in self.root.iterdir() if (path / RECIPE).is_file()]
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise StoreError(f"{self.root}: cannot be read: {error.strerror}") from error
+        return sorted(folders, key=lambda path: (path / RECIPE).stat().st_mtime, reverse=True)
+
+
+def sync(path: Path) -> None:
+    """Make sure that a file's bytes, or a folder's entries, are on the disk. A no-op for folders on
+    Windows."""
+    if path.is_dir() and os.name == "nt":
+        return
+    handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def told(path: Path) -> Iterator[None]:
+    """Turn what the disk refuses into a StoreError that says what and where."""
+    try:
+        yield
+    except OSError as error:
+        raise _refused(path, error) from error
+
+
+def _refused(path: Path, error: OSError) -> StoreError:
+    what = error.strerror or str(error)
+    hint = {
+        28: "Free some space",
+        13: "Choose a folder that you may write to",
+        30: "Choose a folder that can be written",
+    }
+    way = hint.get(error.errno or 0, "Check the disk")
+    return StoreError(f"{path}: cannot be written: {what}.", f"{way}; everything written before is intact.")
+
+
+def _is_end(event: Event) -> bool:
+    return isinstance(event, events.ENDS)

@@ -1,14 +1,16 @@
-"""Distillation methods: (student signals, teacher signals, target) to named losses. A method never runs a model.
+"""Distillation methods: (student signals, teacher signals, target) to named losses. They never run a model.
 
-One paper, one file. A method is an nn.Module so that its trainable parts (a regressor, say) are saved, moved and
-optimised with the student. It learns the shapes once, in `prepare`, before training.
+One paper, one file. A method is an nn.Module so that its trainable parts (a regressor, say) are saved, moved
+and optimised with the student. It learns the shapes once, in `prepare`, before training.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from kd_engine.errors import KdError
@@ -20,7 +22,7 @@ Terms = dict[str, Tensor]
 
 
 class MethodKnobs(Knobs):
-    """What every method has: its weight in the total loss. Subclasses restate it with their published default."""
+    """Its weight in the total loss: every method has one. Subclasses restate it with their default."""
 
     weight: float = knob(
         1.0, "How much this loss counts in the sum.", low=0, high=1e5, scale="log", live=True, unit="weight"
@@ -30,10 +32,13 @@ class MethodKnobs(Knobs):
 class Method(nn.Module, Plugin):
     """Base of all methods. Subclasses set `name`, `title`, `help`, `source`, `Knobs`, and write `terms`.
 
-    Settings are read from `self.knobs` at each call: live knobs are changed by replacing it.
+    Settings are read from `self.knobs` at each call: live knobs are changed by replacing it. A method that
+    looks at one signal only calls its term by its own name ("kd"); one with several calls them "NAME_PART"
+    ("at_stage1").
     """
 
     Knobs: ClassVar[type[Knobs]] = MethodKnobs
+    depends_on_order: ClassVar[bool] = False  # whether permuting the batch may change the loss
 
     def __init__(self, knobs: Any) -> None:
         super().__init__()
@@ -49,7 +54,7 @@ class Method(nn.Module, Plugin):
         return ()
 
     def problems(self, student: Shapes, teacher: Shapes) -> list[str]:
-        """Why it cannot work between two such models; empty when it can. Called by the recipe check, before training."""
+        """Why it cannot work between two such models; empty when it can. The recipe check asks first."""
         return []
 
     def build(self, student: Shapes, teacher: Shapes) -> None:
@@ -81,7 +86,27 @@ class Method(nn.Module, Plugin):
 Base = Method
 
 
+def full_precision(tensor: Tensor) -> Tensor:
+    """`tensor`, in float32 if it came in half precision: in fp16 the square of 300 is infinite."""
+    return tensor if tensor.dtype in (torch.float32, torch.float64) else tensor.float()
+
+
+def pair_taps(student: Shapes, teacher: Shapes, series: str = "stage") -> tuple[tuple[str, str], ...]:
+    """The taps `series`1 ... `series`K of both models, (student's, teacher's), first stage first.
+
+    Paired from the last backwards, so that a student with fewer stages meets the teacher's deepest ones.
+    """
+    ours, theirs = _numbered(student, series), _numbered(teacher, series)
+    shared = min(len(ours), len(theirs))
+    return tuple(zip(ours[len(ours) - shared :], theirs[len(theirs) - shared :], strict=True))
+
+
+def _numbered(shapes: Shapes, series: str) -> list[str]:
+    names = [name for name in shapes.taps if re.fullmatch(rf"{series}\d+", name)]
+    return sorted(names, key=lambda name: int(name.removeprefix(series)))
+
+
 def create(name: str, **knobs: Any) -> Method:
-    """A method by name, e.g. `create("kd", temperature=4.0)`. KdError for an unknown name, with a suggestion."""
+    """A method by name, as in `create("kd", temperature=4.0)`. KdError for a name that is not there."""
     plugin: type[Method] = find("methods", name)
     return plugin(plugin.Knobs(**knobs))

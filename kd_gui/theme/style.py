@@ -31,13 +31,13 @@ QPushButton:pressed, QToolButton:pressed {{ background: {hover}; }}
 QPushButton:focus, QToolButton:focus {{ border-color: {muted}; }}
 QPushButton:disabled, QToolButton:disabled {{ color: {faint}; }}
 QPushButton::menu-indicator, QToolButton::menu-indicator {{
-    image: url(icons:chevron-down.svg); width: 14px; height: 14px; subcontrol-origin: padding; subcontrol-
-    position: center right; right: 8px;
+    image: url(icons:chevron-down.svg); width: 14px; height: 14px; subcontrol-origin: padding;
+    subcontrol-position: center right; right: 8px;
 }}
 QPushButton[menu="true"], QToolButton[menu="true"] {{ padding-right: 28px; }}
 QPushButton[role="primary"] {{
-    background: {student}; color: {on_student}; border-color: {student}; padding: 0 16px; font-
-    weight: 600;
+    background: {student}; color: {on_student}; border-color: {student}; padding: 0 16px;
+    font-weight: 600;
 }}
 QPushButton[role="primary"]:hover {{ background: {student_hover}; border-color: {student_hover}; }}
 QPushButton[role="primary"]:focus {{ border-color: {text}; }}
@@ -58,8 +58,8 @@ QPushButton[role="icon"], QToolButton[role="icon"] {{
 QPushButton[role="icon"]:hover, QToolButton[role="icon"]:hover {{ background: {field}; }}
 QPushButton[role="icon"]:focus, QToolButton[role="icon"]:focus {{ border-color: {muted}; }}
 QPushButton[role="pill"] {{
-    background: {field}; border-color: transparent; border-radius: 11px; padding: 0 10px; min-
-    height: 20px; max-height: 20px;
+    background: {field}; border-color: transparent; border-radius: 11px; padding: 0 10px;
+    min-height: 20px; max-height: 20px;
 }}
 QPushButton[role="pill"]:hover {{ background: {hover}; }}
 QPushButton[role="pill"]:focus {{ border-color: {muted}; }}
@@ -73,8 +73,8 @@ QPushButton[role="segment"]:checked {{ background: {segment}; color: {text}; }}
 QPushButton[role="segment"]:focus {{ border-color: {muted}; }}
 QPushButton[role="segment"]:disabled {{ color: {faint}; }}
 QPushButton[role="section"] {{
-    background: transparent; border: 1px solid transparent; color: {muted}; padding: 0 2px; min-
-    height: 22px; text-align: left;
+    background: transparent; border: 1px solid transparent; color: {muted}; padding: 0 2px;
+    min-height: 22px; text-align: left;
 }}
 QPushButton[role="section"]:hover {{ color: {text}; }}
 QPushButton[role="section"]:focus {{ border-color: {line}; }}

@@ -1,4 +1,4 @@
-"""What pyproject.toml cannot say: the top-level folder resources/ lies inside the package, as kd_engine/resources, in a wheel."""
+"""What pyproject.toml cannot say: in a wheel, the top-level resources/ lies inside the engine's package."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Read tensors out of a model by place, without changing the model.
 
-Sharp edge: an in-place operation after a tapped module would change what was recorded; `Reader` therefore turns the
-`inplace` flags of the model's activations off, which changes no number.
+Sharp edge: an in-place operation after a tapped module would change what was recorded; `Reader` therefore
+turns the `inplace` flags of the model's activations off, which changes no number.
 """
 
 from __future__ import annotations
@@ -18,26 +18,34 @@ from kd_engine.errors import KdError, did_you_mean
 from kd_engine.signals import Shapes, Signals
 
 Layout = Literal["map", "tokens", "vector", "attention"]
+ATTENTION = "attention."  # starts the name of every attention tap
 
 
 @dataclass(frozen=True)
 class Tap:
     """A named place in a model.
 
-    name: `stem`, `stage1` ... `stageK`, `block1` ... `blockK`, `embedding`. path: of the submodule whose output is read.
-    layout: map (N, C, H, W), tokens (N, T, D), vector (N, D), or attention (N, heads, T, T) weights.
+    name: `stem`, `stage1` ... `stageK`, `block1` ... `blockK`, `embedding`; for attention weights
+    `attention.block1` ..., which Signals keep as `attention["block1"]`. path: of the submodule whose
+    output is read; of: or whose first input. layout: map (N, C, H, W), tokens (N, T, D), vector (N, D) (a
+    map is averaged over its places), or attention (N, heads, T, T) weights. channels_last: the model
+    itself has the map as (N, H, W, C), as Swin does.
     """
 
     name: str
     path: str
     layout: Layout = "map"
+    of: Literal["output", "input"] = "output"
+    channels_last: bool = False
 
 
 class Reader:
     """A model with an ear at some of its taps: call it with a batch and get Signals.
 
-    The hooks stand from construction to `close()` (or the end of a `with` block), and record only during a call of the
-    reader itself, so that the model can be used directly at the same time.
+    The hooks stand from construction to `close()` (or the end of a `with` block), and record only during a
+    call of the reader itself, so that the model can be used directly at the same time. Maps, tokens and
+    attention weights are recorded on the path from the inputs to the logits, so that the logits have
+    gradients with respect to them; a vector may be a pooled copy.
     """
 
     def __init__(self, model: nn.Module, taps: Iterable[Tap]) -> None:
@@ -45,24 +53,29 @@ class Reader:
         self.taps = tuple(taps)
         self._seen: dict[Tap, Tensor] | None = None
         modules = dict(model.named_modules())
-        for module in modules.values():
-            if getattr(module, "inplace", False) is True:
-                module.inplace = False  # type: ignore[assignment]
         for tap in self.taps:
             if tap.path not in modules:
                 raise KdError(
                     f"tap '{tap.name}': the model has no part '{tap.path}'{did_you_mean(tap.path, modules)}"
                 )
-        self._hooks = [modules[tap.path].register_forward_hook(self._record(tap)) for tap in self.taps]
+        for module in modules.values():
+            if getattr(module, "inplace", False) is True:
+                module.inplace = False
+        self._hooks = [self._listen(modules[tap.path], tap) for tap in self.taps]
 
     def __call__(self, inputs: Tensor) -> Signals:
-        self._seen = seen = {}
+        seen: dict[Tap, Tensor] = {}
+        self._seen = seen
         try:
             logits = self.model(inputs)
         finally:
             self._seen = None
+        if silent := [f"'{tap.name}' ({tap.path})" for tap in self.taps if tap not in seen]:
+            raise KdError(f"nothing was heard at {', '.join(silent)}: the model's forward does not call it")
         maps = {tap.name: seen[tap] for tap in self.taps if tap.layout != "attention"}
-        attention = {tap.name: seen[tap] for tap in self.taps if tap.layout == "attention"}
+        attention = {
+            tap.name.removeprefix(ATTENTION): seen[tap] for tap in self.taps if tap.layout == "attention"
+        }
         return Signals(logits, maps, attention)
 
     def close(self) -> None:
@@ -79,17 +92,40 @@ class Reader:
     ) -> None:
         self.close()
 
-    def _record(self, tap: Tap) -> Any:
-        def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:
-            if self._seen is not None:
-                tensor = output[0] if isinstance(output, tuple) else output
-                self._seen[tap] = tensor.flatten(1) if tap.layout == "vector" else tensor
+    def _listen(self, module: nn.Module, tap: Tap) -> Any:
+        def record(tensor: Tensor) -> Tensor | None:
+            """Keep what was heard; returns what the model should go on with, where that is not `tensor`
+            itself."""
+            assert self._seen is not None
+            if tap.channels_last:
+                self._seen[tap] = heard = tensor.permute(0, 3, 1, 2)
+                return heard.permute(0, 2, 3, 1)
+            pool = tap.layout == "vector" and tensor.dim() == 4
+            self._seen[tap] = tensor.mean((2, 3)) if pool else tensor
+            return None
 
-        return hook
+        def after(_module: nn.Module, _inputs: Any, output: Any) -> Any:
+            if self._seen is None:
+                return None
+            if not isinstance(output, tuple):
+                return record(output)
+            replaced = record(output[0])
+            return None if replaced is None else (replaced, *output[1:])
+
+        def before(_module: nn.Module, inputs: tuple[Any, ...]) -> Any:
+            if self._seen is None:
+                return None
+            replaced = record(inputs[0])
+            return None if replaced is None else (replaced, *inputs[1:])
+
+        if tap.of == "input":
+            return module.register_forward_pre_hook(before)
+        return module.register_forward_hook(after)
 
 
 def measure(model: nn.Module, taps: Mapping[str, Tap], size: int, channels: int = 3) -> Shapes:
-    """The shapes of all taps, by one forward of zeros in eval mode: no statistic, no mode, no generator is changed."""
+    """The shapes of all taps, by one forward of zeros in eval mode: no statistic, no mode, no generator is
+    changed."""
     modes = {module: module.training for module in model.modules()}
     device = next(model.parameters()).device
     try:

@@ -1,13 +1,19 @@
-"""Model architectures, one family a file. A family builds models by name and declares their taps; it rewrites nothing."""
+"""Model architectures, one family a file. A family builds models by name and declares their taps; it rewrites
+nothing.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from torch import nn
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.utils.flop_counter import FlopCounterMode
 
-from kd_engine.errors import KdError, did_you_mean
+from kd_engine.errors import KdError, RecipeError, did_you_mean
+from kd_engine.knobs import Knobs, check_knobs, knobs_of
 from kd_engine.registry import Plugin, discover
 from kd_engine.taps import Tap
 
@@ -15,9 +21,12 @@ from kd_engine.taps import Tap
 class Architecture(Plugin):
     """One family of models, e.g. `resnet` with resnet8 ... resnet110.
 
-    All models take float inputs (N, 3, H, W), already normalised, and answer logits (N, classes).
+    All models take float inputs (N, 3, H, W), already normalised, and answer logits (N, classes). Weights
+    are found by the names in the state dict; the last linear layer (without one: the last convolution)
+    gives the classes.
     """
 
+    Knobs: ClassVar[type[Knobs]] = Knobs
     names: ClassVar[tuple[str, ...]] = ()  # the models that the catalog lists; `accepts` may allow more
 
     @classmethod
@@ -27,8 +36,9 @@ class Architecture(Plugin):
 
     @classmethod
     def build(cls, model: str, classes: int, size: int, knobs: Any) -> nn.Module:
-        """A fresh model with random weights from torch's global generator. `size`: height and width of the inputs,
-        in pixels; `knobs`: an instance of `cls.Knobs`. KdError when the model cannot take such inputs."""
+        """A fresh model with random weights from torch's global generator. `size`: height and width of the
+        inputs, in pixels; `knobs`: an instance of `cls.Knobs`. KdError when the model cannot take such
+        inputs."""
         raise NotImplementedError(cls)
 
     @classmethod
@@ -45,7 +55,8 @@ Base = Architecture
 
 
 def family_of(model: str) -> type[Architecture]:
-    """The family that builds `model`. KdError, with a suggestion, when there is none or when it is unavailable."""
+    """The family that builds `model`. KdError, with a suggestion, when there is none or when it is
+    unavailable."""
     families: list[type[Architecture]] = list(discover("models").plugins.values())  # type: ignore[arg-type]
     for family in families:
         if family.accepts(model):
@@ -56,11 +67,54 @@ def family_of(model: str) -> type[Architecture]:
 
 
 def create(model: str, classes: int, size: int = 32, **knobs: Any) -> nn.Module:
-    """A fresh model by name, e.g. `create("resnet20", classes=10, shortcut="A")`."""
+    """A fresh model by name, e.g. `create("resnet20", classes=10, shortcut="A")`. RecipeError for wrong
+    knobs."""
     family = family_of(model)
+    if problems := check_knobs(knobs_of(family.Knobs), knobs, model):
+        raise RecipeError(problems)
     return family.build(model, classes, size, family.Knobs(**knobs))
 
 
 def taps_of(model: str, module: nn.Module) -> Mapping[str, Tap]:
     """The declared taps of a model that `create` built, by name."""
     return {tap.name: tap for tap in family_of(model).taps(model, module)}
+
+
+def classifier(module: nn.Module) -> str:
+    """The path of the layer that gives the classes: the last linear layer, or without one the last
+    convolution."""
+    for kind in (nn.Linear, nn.Conv2d):
+        if paths := [path for path, part in module.named_modules() if isinstance(part, kind)]:
+            return str(paths[-1])
+    raise KdError("the model has no layer that gives classes: neither a linear nor a convolutional one")
+
+
+def count_parameters(module: nn.Module) -> int:
+    """Trainable or not, each shared one once."""
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def count_macs(module: nn.Module, size: int, channels: int = 3) -> int:
+    """Multiply-adds of one image of `size` × `size` pixels: convolutions and matrix products, not norms,
+    activations or pooling."""
+    counter = FlopCounterMode(display=False)
+    with counter:
+        dry_run(module, size, channels)
+    return counter.get_total_flops() // 2
+
+
+def dry_run(module: nn.Module, size: int, channels: int = 3) -> Tensor:
+    """What `module` would answer for one image, as a tensor without data: nothing is computed, and neither
+    mode, statistics nor generators change. Raises what the model raises."""
+    modes = {part: part.training for part in module.modules()}
+    state = {name: tensor.detach() for name, tensor in (*module.named_parameters(), *module.named_buffers())}
+    shadows = {name: torch.empty_like(tensor, device="meta") for name, tensor in state.items()}
+    try:
+        module.eval()
+        with torch.no_grad():
+            image = torch.empty(1, channels, size, size, device="meta")
+            answer: Tensor = functional_call(module, shadows, (image,))
+            return answer
+    finally:
+        for part, training in modes.items():
+            part.training = training

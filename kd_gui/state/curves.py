@@ -1,4 +1,4 @@
-"""Numbers that grow while a run goes on: buffers that double, and smoothing that only computes what is new."""
+"""Numbers that grow while a run goes on: buffers that double, smoothing that only computes what is new."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ Floats = NDArray[np.float64]
 class Curve:
     """Points (x, y) with x rising, appended at the end. Points whose y is not finite are left out.
 
-    `x` and `y` are views into a buffer: read them, do not keep them. `version` changes whenever points that were
-    there before are dropped, so that a reader who follows the end knows that it must start again.
+    `x` and `y` are views into a buffer: read them, do not keep them. `version` changes whenever points that
+    were there before are dropped, so that a reader who follows the end knows that it must start again.
     """
 
     def __init__(self) -> None:
@@ -55,9 +55,10 @@ class Curve:
 class Smoother:
     """An exponential mean that follows a growing curve: a call costs what is new, not what is there.
 
-    weight: 0 (none) to below 1, the share of the past in each point; the start is corrected for its short past
-    (as Adam and TensorBoard do), so that the first point is the first value. At each of `breaks` it starts
-    afresh: a loss measured with another temperature is another quantity, and must not be averaged with the old.
+    weight: 0 (none) to below 1, the share of the past in each point; the start is corrected for its short
+    past (as Adam and TensorBoard do), so that the first point is the first value. At each of `breaks` it
+    starts afresh: a loss measured with another temperature is another quantity, and must not be averaged
+    with the old.
     """
 
     def __init__(self) -> None:
@@ -69,7 +70,7 @@ class Smoother:
         self._next_break = 0
 
     def follow(self, curve: Curve, weight: float, breaks: tuple[float, ...] = ()) -> Floats:
-        """The smoothed y of all of `curve`; a view, valid until the next call. `breaks`: rising values of x."""
+        """The smoothed y of all of `curve`; a view, valid until the next call. `breaks`: rising x."""
         key = (curve.version, weight, breaks)
         if key != self._key or curve.size < self._done:
             self._key, self._done, self._next_break = key, 0, 0

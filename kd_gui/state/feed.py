@@ -1,7 +1,8 @@
 """Fold the event stream of one run, live or read back from the store, into what the panels draw.
 
-A view asks the Feed and listens to its three signals; it never sees an event. `x` is counted in epochs over all
-stages, so that several stages stand side by side on one axis; where a log does not say how long an epoch is, in steps.
+A view asks the Feed and listens to its three signals; it never sees an event. `x` is counted in epochs over
+all stages, so that several stages stand side by side on one axis; where a log does not say how long an epoch
+is, in steps.
 """
 
 from __future__ import annotations
@@ -73,8 +74,8 @@ class Progress:
 class Feed(QObject):
     """One run as far as it has come.
 
-    status: "" (nothing yet), preparing, running, paused, done, stopped, failed or interrupted. Read everything, write
-    nothing: only `take`, `clear` and `close` change it, and each signal comes at most once a call.
+    status: "" (nothing yet), preparing, running, paused, done, stopped, failed or interrupted. Read everything,
+    write nothing: only `take`, `clear` and `close` change it, and each signal comes at most once a call.
     """
 
     curves_changed = Signal()  # reports and markers
@@ -109,7 +110,7 @@ class Feed(QObject):
         self._clock = Clock()
         self._pending: dict[int, tuple[Curve, list[float], list[float]]] = {}
 
-    # -- what views read ---------------------------------------------------------------------------------------------
+    # -- what views read
 
     @property
     def empty(self) -> bool:
@@ -178,7 +179,7 @@ class Feed(QObject):
         return x
 
     def metric(self, student: str, part: str, name: str) -> tuple[Floats, Floats]:
-        """One number per epoch over x: `part` "train" or "validation", `name` as in EpochDone ("top1", "kl", ...)."""
+        """One number per epoch over x. part: "train" or "validation"; name: as in EpochDone ("top1", ...)."""
         points = [(epoch.x, getattr(epoch, part).get(name)) for epoch in self.epochs.get(student, ())]
         known = [(x, y) for x, y in points if y is not None and np.isfinite(y)]
         x, y = np.array(known, dtype=np.float64).reshape(-1, 2).T
@@ -192,7 +193,7 @@ class Feed(QObject):
         epochs = self.epochs.get(student)
         return epochs[-1] if epochs else None
 
-    # -- what writes -------------------------------------------------------------------------------------------------
+    # -- what writes
 
     def clear(self) -> None:
         """Forget the run."""

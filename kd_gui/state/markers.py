@@ -16,7 +16,7 @@ SHORT = {"temperature": "T", "label_weight": "labels", "lr": "lr"}
 
 @dataclass(frozen=True)
 class Marker:
-    """A knob went from `old` to `new` after `step`; `x` is where that lies on the axis. `time` of the last change."""
+    """A knob went from `old` to `new` after `step`, which lies at `x` on the axis. `time` of the last change."""
 
     x: float
     step: int
@@ -32,7 +32,7 @@ class Marker:
 
 
 class Markers:
-    """The changes of a run. A slider that is dragged makes many; they become one marker, where the drag began."""
+    """The changes of a run. A slider that is dragged makes many: they become one, where the drag began."""
 
     def __init__(self) -> None:
         self._all: list[Marker] = []

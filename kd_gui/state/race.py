@@ -11,11 +11,12 @@ from kd_gui.state.feed import Feed
 
 @dataclass(frozen=True)
 class Standing:
-    """All fractions. part: where the numbers come from: validation at the last epoch while a run goes on, test
-    with the last weights once every student and the teacher were measured there.
+    """All fractions. part: where the numbers come from: validation at the last epoch while a run goes on,
+    test with the last weights once every student and the teacher were measured there.
 
-    rows: (student's name, top-1 or None), the recipe's own first. retention: its share of the teacher's; gain: over
-    the first rival, negative when the rival leads; rival: that rival's name. None where a number is missing.
+    rows: (student's name, top-1 or None), the recipe's own first. retention: its share of the teacher's;
+    gain: over the first rival, negative when the rival leads; rival: that rival's name. None where a number
+    is missing.
     """
 
     part: Literal["validation", "test"]

@@ -74,8 +74,9 @@ class Progress:
 class Feed(QObject):
     """One run as far as it has come.
 
-    status: "" (nothing yet), preparing, running, paused, done, stopped, failed or interrupted. Read everything,
-    write nothing: only `take`, `clear` and `close` change it, and each signal comes at most once a call.
+    status: "" (nothing yet), preparing, running, paused, done, stopped, failed or interrupted. Read
+    everything, write nothing: only `take`, `clear` and `close` change it, and each signal comes at most once
+    a call.
     """
 
     curves_changed = Signal()  # reports and markers

@@ -16,7 +16,7 @@ SHORT = {"temperature": "T", "label_weight": "labels", "lr": "lr"}
 
 @dataclass(frozen=True)
 class Marker:
-    """A knob went from `old` to `new` after `step`, which lies at `x` on the axis. `time` of the last change."""
+    """A knob went from `old` to `new` after `step`, at `x` on the axis. `time`: of the last change."""
 
     x: float
     step: int

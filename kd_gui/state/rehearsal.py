@@ -1,4 +1,4 @@
-"""A made-up run: the events that a session would send, for panels shown alone and for tests. No engine is needed."""
+"""A made-up run: the events that a session would send, for panels shown alone and for tests."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ class Method(nn.Module, Plugin):
         self.prepared = False
 
     def student_taps(self, student: Shapes, teacher: Shapes) -> tuple[str, ...]:
-        """Which of the student's taps (or attention blocks) this method reads. Empty: logits only."""
+        """Which of the student's taps this method reads (`attention.block1`: weights). Empty: logits only."""
         return ()
 
     def teacher_taps(self, student: Shapes, teacher: Shapes) -> tuple[str, ...]:

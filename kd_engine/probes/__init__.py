@@ -134,14 +134,15 @@ def similarity(one: np.ndarray, other: np.ndarray) -> float:
 
 
 def words(tap: Tap, shape: tuple[int, ...], last: bool = False) -> str:
-    """A tap for people: "last stage, 8×8, 64 channels", "block 2, 65 tokens of 192", "attention in block 2, 4
-    heads".
+    """A tap for people: "last stage, 8×8, 64 channels", "block 2, 65 tokens of 192".
 
-    shape: of one sample, see `Tap.layout`. last: the last of its kind in the model.
+    shape: of one sample, see `Tap.layout`; empty where unknown. last: the last of its kind in the model.
     """
     name = tap.name.removeprefix(ATTENTION)
     numbered = re.fullmatch(r"(\D+?)_?(\d+)", name)
     place = name if numbered is None else f"last {numbered[1]}" if last else f"{numbered[1]} {numbered[2]}"
+    if not shape:
+        return place
     if tap.layout == "attention":
         return f"attention in {place}, {shape[0]} heads"
     if tap.layout == "map":

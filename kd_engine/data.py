@@ -1,0 +1,334 @@
+"""Turn a loaded dataset into what a run needs: parts, labels that are kept, and batches.
+
+Everything is a pure function of its arguments: an epoch's order, the views in it and the samples that keep
+their label can be worked out again at any time, which is how a run is resumed and a teacher's answers are
+kept.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Generator, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import islice
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kd_engine.augment import Augment, augmented, distinct, lots
+from kd_engine.datasets import HALF, IMAGENET, Loaded, Part, Resident, Triple, shuffled, stratified
+from kd_engine.errors import DataError
+from kd_engine.tasks import UNLABELLED
+
+Normalize = Literal["auto", "imagenet", "half"]
+
+# Lots drawn from one seed for different ends must differ: each end has its number.
+SUBSET, VALIDATION, LABELLED, ORDER, VIEW, LABELLED_ORDER = range(6)
+
+
+class Subset:
+    """Some samples of a part, numbered from 0. `indices`: their numbers in the part. `labelled`: who keeps
+    its label."""
+
+    def __init__(self, part: Part, indices: np.ndarray, labelled: np.ndarray | None = None) -> None:
+        self.part = part
+        self.indices = indices
+        self.labelled = np.ones(len(indices), bool) if labelled is None else labelled
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    @property
+    def size(self) -> int:
+        return self.part.size
+
+    @property
+    def labels(self) -> np.ndarray:
+        """(n,) int64: the truth, for measuring only; what training may see is `targets`."""
+        labels: np.ndarray = self.part.labels[self.indices]
+        return labels
+
+    def targets(self) -> np.ndarray:
+        """(n,) int64, UNLABELLED where the label is withheld."""
+        return np.where(self.labelled, self.labels, UNLABELLED)
+
+    def images(self, indices: np.ndarray) -> np.ndarray:
+        """(n, 3, size, size) uint8, RGB."""
+        return self.part.images(self.indices[indices])
+
+    def masks(self, indices: np.ndarray) -> np.ndarray | None:
+        """(n, size, size) bool, true on the object, or None where that is not known."""
+        return self.part.masks(self.indices[indices])
+
+
+@dataclass(frozen=True)
+class Data:
+    """A dataset made ready for one run.
+
+    labelled: which training samples keep their label, (n,) bool. views: how many views of a sample there
+    are, which may be fewer than asked for. fingerprint: changes whenever a training input (sample, view)
+    would.
+    """
+
+    train: Subset
+    validation: Subset
+    test: Subset
+    classes: tuple[str, ...]
+    mean: Triple
+    std: Triple
+    augment: Augment
+    views: int
+    seed: int
+    notes: tuple[str, ...]
+    fingerprint: str
+
+    @property
+    def size(self) -> int:
+        return self.train.size
+
+    @property
+    def labelled(self) -> np.ndarray:
+        return self.train.labelled
+
+    def batches(
+        self, part: Literal["train", "validation", "test"], device: torch.device | str = "cpu"
+    ) -> Batches:
+        """Inputs and targets of one part, on `device`; only the training part has views other than 0."""
+        augment: Augment = self.augment if part == "train" else "none"
+        return Batches(
+            getattr(self, part), self.mean, self.std, augment=augment, seed=self.seed, device=device
+        )
+
+
+def prepare(
+    loaded: Loaded,
+    *,
+    labels_per_class: int | None = None,
+    validation: float = 0.1,
+    subset: int | None = None,
+    augment: Augment = "none",
+    views: int = 1,
+    seed: int = 0,
+    normalize: Normalize = "auto",
+) -> Data:
+    """Cut the training part down to `subset`, take `validation` (a share) out of it, and withhold all labels
+    but `labels_per_class`: each evenly by class, by lot. The test part stays as it is. See
+    recipe.DataKnobs."""
+    notes = list(loaded.notes)
+    labels = loaded.train.labels
+    chosen = np.arange(len(labels))
+    if subset is not None:
+        chosen = _subset(labels, subset, len(loaded.classes), seed, notes)
+    held = stratified(labels[chosen], round(validation * len(chosen)), seed, VALIDATION, leave=1)
+    if validation > 0 and len(held) == 0:
+        notes.append(f"Too few samples ({len(chosen)}) to hold any out for validation.")
+    train = np.delete(chosen, held)
+    labelled = np.ones(len(train), bool)
+    if labels_per_class is not None:
+        labelled = _labelled(labels[train], labels_per_class, loaded.classes, seed, notes)
+    named = {"auto": (loaded.mean, loaded.std), "imagenet": IMAGENET, "half": HALF}
+    mean, std = named[normalize]
+    views = min(views, distinct(augment, loaded.train.size))
+    key = (loaded.train.fingerprint(), mean, std, augment, views, seed)
+    digest = hashlib.blake2b(repr(key).encode() + train.astype("<i8").tobytes(), digest_size=16)
+    return Data(
+        Subset(loaded.train, train, labelled),
+        Subset(loaded.train, chosen[held]),
+        Subset(loaded.test, np.arange(len(loaded.test))),
+        loaded.classes,
+        mean,
+        std,
+        augment,
+        views,
+        seed,
+        tuple(notes),
+        digest.hexdigest(),
+    )
+
+
+def _subset(labels: np.ndarray, count: int, classes: int, seed: int, notes: list[str]) -> np.ndarray:
+    if count < classes:
+        raise DataError(
+            f"data.subset: {count} samples cannot hold all {classes} classes.", f"Ask for {classes} or more."
+        )
+    if count > len(labels):
+        notes.append(f"A subset of {count} was asked for; all {len(labels)} training samples are used.")
+    return stratified(labels, count, seed, SUBSET)
+
+
+def _labelled(
+    labels: np.ndarray, count: int, classes: tuple[str, ...], seed: int, notes: list[str]
+) -> np.ndarray:
+    """Which samples keep their label: `count` of every class, or all of a class that has no more."""
+    order = shuffled(len(labels), seed, LABELLED)
+    labelled = np.zeros(len(labels), bool)
+    short = []
+    for k, name in enumerate(classes):
+        members = order[labels[order] == k]
+        labelled[members[:count]] = True
+        if len(members) < count:
+            short.append(f"{name} ({len(members)})")
+    if short:
+        notes.append(f"{count} labels per class were asked for; fewer samples are there: {', '.join(short)}.")
+    return labelled
+
+
+class Draw(NamedTuple):
+    """One batch, by name: sample numbers in a Subset and the view of each, (n,) int64."""
+
+    indices: np.ndarray
+    views: np.ndarray
+
+
+def epoch_order(n: int, epoch: int, seed: int, indices: np.ndarray | None = None) -> np.ndarray:
+    """0 ... n-1, or the n given indices, in the order of that epoch."""
+    order = shuffled(n, seed, ORDER, epoch)
+    return order if indices is None else indices[order]
+
+
+def view_of(indices: np.ndarray, epoch: int, seed: int, views: int, turn: np.ndarray | int = 0) -> np.ndarray:
+    """Which view of each sample an epoch shows, (n,) int64: uniform over 0 ... views-1, another for another
+    epoch.
+
+    turn: the how-manieth time in this epoch that the sample is seen.
+    """
+    return (lots(VIEW, seed, epoch, turn, indices) % np.uint64(views)).astype(np.int64)
+
+
+def plan(n: int, batch_size: int, epoch: int, seed: int, views: int = 1) -> list[Draw]:
+    """An epoch of `n` samples in batches; the last may be smaller. A last batch of one, which BatchNorm
+    cannot take, joins the batch before it."""
+    order = epoch_order(n, epoch, seed)
+    starts = list(range(0, n, batch_size))
+    if len(starts) > 1 and n - starts[-1] == 1:
+        starts.pop()
+    return [Draw(part, view_of(part, epoch, seed, views)) for part in np.split(order, starts[1:])]
+
+
+def labelled_order(
+    labelled_indices: np.ndarray, steps: int, batch_size: int, epoch: int, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Batches of labelled samples alone, for plain training with as many steps as a distilled student's
+    epoch.
+
+    The samples are gone through again and again, each time in a fresh order. Returns indices and turns (the
+    how-manieth time each is seen, from 0), both (steps, batch_size). ValueError without a labelled sample.
+    """
+    n, wanted = len(labelled_indices), steps * batch_size
+    if n == 0:
+        raise ValueError("no labelled sample to draw batches from")
+    rounds = -(-wanted // n)
+    order = np.concatenate([shuffled(n, seed, LABELLED_ORDER, epoch, turn) for turn in range(rounds)])
+    turns = np.repeat(np.arange(rounds), n)
+    shape = (steps, batch_size)
+    return labelled_indices[order[:wanted]].reshape(shape), turns[:wanted].reshape(shape)
+
+
+def labelled_plan(
+    labelled: np.ndarray, steps: int, batch_size: int, epoch: int, seed: int, views: int = 1
+) -> list[Draw]:
+    """As `plan`, for `labelled_order`. labelled: bool over the training samples, as in Data."""
+    batches, turns = labelled_order(np.flatnonzero(labelled), steps, batch_size, epoch, seed)
+    return [
+        Draw(part, view_of(part, epoch, seed, views, turn)) for part, turn in zip(batches, turns, strict=True)
+    ]
+
+
+class Batches:
+    """Normalised inputs and targets of a subset, on a device.
+
+    Pixels in memory are put on the device once, as uint8, and gathered there; others are read when asked for.
+    """
+
+    def __init__(
+        self,
+        subset: Subset,
+        mean: Triple,
+        std: Triple,
+        *,
+        augment: Augment = "none",
+        seed: int = 0,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.subset = subset
+        self.augment: Augment = augment
+        self.seed = seed
+        self.device = torch.device(device)
+        self._mean = torch.tensor(mean, device=self.device).view(3, 1, 1) * 255
+        self._scale = 1 / (torch.tensor(std, device=self.device).view(3, 1, 1) * 255)
+        self._targets = torch.from_numpy(subset.targets())
+        self._pixels, self._rows = self._resident()
+
+    def __len__(self) -> int:
+        return len(self.subset)
+
+    def __call__(self, indices: np.ndarray, views: np.ndarray | None = None) -> tuple[Tensor, Tensor]:
+        """Inputs (n, 3, S, S) float32 and targets (n,) int64, for sample numbers in the subset and their
+        views (0)."""
+        return self.inputs(indices, views), self.targets(indices)
+
+    def inputs(self, indices: np.ndarray, views: np.ndarray | None = None) -> Tensor:
+        images = self._gather(indices)
+        if views is not None:
+            images = augmented(images, self.subset.indices[indices], views, self.seed, self.augment)
+        return (images.float() - self._mean).mul_(self._scale)  # grey becomes three channels here
+
+    def targets(self, indices: np.ndarray) -> Tensor:
+        return self._targets[torch.from_numpy(indices)].to(self.device, non_blocking=True)
+
+    def stream(self, draws: Iterable[Draw]) -> Generator[tuple[Draw, Tensor, Tensor], None, None]:
+        """Each draw with its inputs and targets, in order. What is not in memory is read ahead, by a thread
+        that ends with the generator: close it when leaving early."""
+        if self._pixels is not None:
+            for draw in draws:
+                yield draw, *self(*draw)
+            return
+        with closing(_ahead(lambda draw: (draw, *self(*draw)), draws)) as made:
+            yield from made
+
+    def all(self, batch_size: int) -> Generator[tuple[Draw, Tensor, Tensor], None, None]:
+        """Every sample once, in order, unchanged: for evaluation."""
+        numbers = np.arange(len(self))
+        cuts = range(batch_size, len(self), batch_size)
+        return self.stream(Draw(part, np.zeros_like(part)) for part in np.split(numbers, cuts) if len(part))
+
+    def _resident(self) -> tuple[Tensor | None, np.ndarray]:
+        """The pixels on the device, if they are in memory, and each sample's row among them."""
+        part, indices = self.subset.part, self.subset.indices
+        if not isinstance(part, Resident) or not part.in_memory:
+            return None, indices
+        if self.device.type != "cpu":
+            return torch.from_numpy(part.pixels[indices]).to(self.device), np.arange(len(indices))
+        shared = (
+            part.pixels if part.pixels.flags.writeable else part.pixels.copy()
+        )  # torch warns of read-only arrays
+        return torch.from_numpy(shared), indices
+
+    def _gather(self, indices: np.ndarray) -> Tensor:
+        if self._pixels is None:
+            return torch.from_numpy(self.subset.images(indices)).to(self.device)
+        return self._pixels.index_select(0, torch.from_numpy(self._rows[indices]).to(self.device))
+
+
+Made = tuple[Draw, Tensor, Tensor]
+
+
+def _ahead(
+    make: Callable[[Draw], Made], draws: Iterable[Draw], depth: int = 2
+) -> Generator[Made, None, None]:
+    """`make` of each draw, in order, up to `depth` of them ahead of who asks."""
+    rest = iter(draws)
+    with ThreadPoolExecutor(1, thread_name_prefix="kd-data") as worker:
+        waiting: list[Future[Made]] = [worker.submit(make, draw) for draw in islice(rest, depth)]
+        try:
+            while waiting:
+                made = waiting.pop(0).result()
+                waiting.extend(worker.submit(make, draw) for draw in islice(rest, 1))
+                yield made
+        finally:
+            for future in waiting:
+                future.cancel()

@@ -43,8 +43,16 @@ def checkout(tmp_path: Path):
         told = ""
 
         def make(self, *args: str) -> int:
+            outer = (
+                "MAKEFLAGS",
+                "MFLAGS",
+                "MAKELEVEL",
+                "MAKEOVERRIDES",
+            )  # of the `make test` that we may run in
+            environ = {name: value for name, value in os.environ.items() if name not in outer}
+            command = ["make", f"PYTHON={python}", *args]
             run = subprocess.run(
-                ["make", f"PYTHON={python}", *args], cwd=tmp_path, capture_output=True, text=True, check=False
+                command, cwd=tmp_path, env=environ, capture_output=True, text=True, check=False
             )
             self.told = run.stdout + run.stderr
             return run.returncode

@@ -43,13 +43,8 @@ def checkout(tmp_path: Path):
         told = ""
 
         def make(self, *args: str) -> int:
-            outer = (
-                "MAKEFLAGS",
-                "MFLAGS",
-                "MAKELEVEL",
-                "MAKEOVERRIDES",
-            )  # of the `make test` that we may run in
-            environ = {name: value for name, value in os.environ.items() if name not in outer}
+            outer = ("MAKE", "MFLAGS", "ARGS", "PYTHON")  # what the `make test` that we may run in hands down
+            environ = {name: value for name, value in os.environ.items() if not name.startswith(outer)}
             command = ["make", f"PYTHON={python}", *args]
             run = subprocess.run(
                 command, cwd=tmp_path, env=environ, capture_output=True, text=True, check=False

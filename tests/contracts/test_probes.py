@@ -80,10 +80,14 @@ def check_answers_in_the_promised_form(plugin: type[Probe]) -> None:
 
 
 def check_is_repeatable(plugin: type[Probe]) -> None:
-    """The same question twice has the same answer, bit for bit."""
+    """The same question has the same answer bit for bit, whether asked while training or after it."""
     for model, tap in _views(plugin):
-        first, second = (_ask_unless_refused(plugin, model, tap)[0] for _ in range(2))
+        first, second, third = (
+            _ask_unless_refused(plugin, (model[0].train(training), model[1]), tap)[0]
+            for training in (True, True, False)
+        )
         assert all(np.array_equal(first[name], second[name]) for name in first)
+        assert all(np.array_equal(first[name], third[name]) for name in first), "it looked in train mode"
 
 
 def check_leaves_no_trace(plugin: type[Probe]) -> None:

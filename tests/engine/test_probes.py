@@ -214,6 +214,7 @@ def test_rollout_without_a_class_token_is_the_mean_row() -> None:
 def test_rollout_rows_sum_to_one_and_no_mixing_keeps_every_token_at_its_place() -> None:
     weights = [randn(9, 9, seed=k).softmax(-1) for k in range(4)]
     torch.testing.assert_close(rollout(weights).sum(-1), torch.ones(9))
+    torch.testing.assert_close(rollout([3 * heads for heads in weights]).sum(-1), torch.ones(9))
     torch.testing.assert_close(rollout([torch.eye(9)] * 3), torch.eye(9))
 
 

@@ -12,6 +12,7 @@ run: $(READY)
 	$(PY) -m kd_gui
 
 test: $(READY)
+	@QT_QPA_PLATFORM=offscreen $(PY) -m kd_gui.startup
 	QT_QPA_PLATFORM=offscreen $(PY) -m pytest $(ARGS)
 
 demo: $(READY)
@@ -35,4 +36,4 @@ $(READY): pyproject.toml setup.py constraints.txt $(if $(shell $(PY) -c 0 2>/dev
 # Everything that can be made again. Runs are the user's work and stay.
 clean:
 	rm -rf .venv build dist demo *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
-	find kd_engine kd_gui tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

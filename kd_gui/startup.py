@@ -2,12 +2,14 @@
 
 Call `problem` before the first import of Qt; up to there nothing but the standard library is used. A healthy
 start pays for loading what Qt is about to load anyway, and under a millisecond for a greeting to the display.
+`python -m kd_gui.startup` says it without starting anything.
 """
 
 from __future__ import annotations
 
 import ctypes
 import importlib
+import os
 import re
 import socket
 import sys
@@ -191,3 +193,9 @@ def _loads(library: str) -> bool:
 
 def _load(library: str) -> ctypes.CDLL:
     return ctypes.CDLL(library)
+
+
+if __name__ == "__main__":
+    if (why := problem(os.environ)) is not None:
+        print(why, file=sys.stderr)
+        sys.exit(2)

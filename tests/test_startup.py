@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import re
 import socket
 import subprocess
@@ -75,6 +76,18 @@ def test_a_missing_display_is_told_before_qt_is_imported():
         "assert not [m for m in sys.modules if m.startswith(('PySide6', 'torch', 'numpy', 'pydantic'))]"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+@linux
+def test_the_check_alone_can_be_asked_for():
+    environ = {name: value for name, value in os.environ.items() if "DISPLAY" not in name}
+    for platform, code in (("offscreen", 0), ("xcb", 2)):
+        asked = subprocess.run(
+            [sys.executable, "-m", "kd_gui.startup"],
+            cwd=ROOT, env={**environ, "QT_QPA_PLATFORM": platform}, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert asked.returncode == code
+        assert ("make demo" in asked.stderr) == (code == 2)
 
 
 @pytest.mark.parametrize("platform", ["offscreen", "minimal", "offscreen:size=10x10", "no-such;offscreen"])

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.utils.flop_counter import FlopCounterMode
 
-from kd_engine.errors import KdError, RecipeError, did_you_mean
+from kd_engine.errors import KdError, RecipeError, WeightsError, did_you_mean
 from kd_engine.knobs import Knobs, check_knobs, knobs_of
 from kd_engine.registry import Plugin, discover
 from kd_engine.taps import Tap
@@ -45,6 +45,15 @@ class Architecture(Plugin):
     def taps(cls, model: str, module: nn.Module) -> tuple[Tap, ...]:
         """The places to read from in `module`, in the order of the forward pass (see kd_engine.taps)."""
         raise NotImplementedError(cls)
+
+    @classmethod
+    def pretrained(cls, model: str, module: nn.Module) -> Mapping[str, Tensor]:
+        """Published weights for `module`, under its names and in its shapes, but with the classes they were
+        trained on. WeightsError when there are none, or when they cannot be had."""
+        raise WeightsError(
+            f"there are no published weights for {model}.",
+            "Weights by the name of torchvision exist for its own networks only.",
+        )
 
     @classmethod
     def facts(cls) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -21,13 +21,15 @@ import torch
 from torch import Tensor, nn
 
 from kd_engine._torchvision import import_torchvision
-from kd_engine.errors import KdError
+from kd_engine.errors import KdError, WeightsError
 from kd_engine.models import Architecture, classifier, dry_run
 from kd_engine.taps import Tap
 
 DRY_SIZE = 256  # pixels: large enough for every network, and all stages differ in resolution
 SIZES = (16, 28, 32, 48, 64, 75, 96, 112, 128, 160, 192, 224, 256, 299)  # what the way out suggests
 POOLS = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d)
+AUXILIARY = ("googlenet", "inception_v3")  # have further heads, which serve training from scratch only
+AUXILIARY_HEADS = ("aux1.", "aux2.", "AuxLogits.")
 ACTIVATIONS = (nn.ReLU, nn.ReLU6, nn.SiLU, nn.Hardswish, nn.GELU)
 BUILDER = re.compile(r"^@register_model\((?:name=)?(?:\"(\w+)\")?\)\s*\n(?:@.*\n)*def (\w+)\(", re.MULTILINE)
 
@@ -70,6 +72,25 @@ class TorchvisionFamily(Architecture):
         return module
 
     @classmethod
+    def pretrained(cls, model: str, module: nn.Module) -> Mapping[str, Tensor]:
+        models = import_torchvision().models
+        choices = models.get_model_weights(model)
+        chosen = getattr(choices, "DEFAULT", None) or next(iter(choices))
+        file = _fetch(chosen.url)
+        try:  # torchvision's own reading would run code in the file
+            torch.load(file, map_location="cpu", weights_only=True)
+            published = models.get_model(model, weights=chosen, progress=False).state_dict()
+        except Exception as error:  # torch raises many kinds for a file that is not a checkpoint
+            raise WeightsError(
+                f"{file}: not the checkpoint it should be ({type(error).__name__}).",
+                "Delete it and try again.",
+            ) from error
+        if isinstance(module, models.VisionTransformer):
+            resize = models.vision_transformer.interpolate_embeddings
+            return dict(resize(module.image_size, module.patch_size, published))
+        return {name: tensor for name, tensor in published.items() if not name.startswith(AUXILIARY_HEADS)}
+
+    @classmethod
     def taps(cls, model: str, module: nn.Module) -> tuple[Tap, ...]:
         embedding = Tap("embedding", classifier(module), "vector", of="input")
         models = import_torchvision().models
@@ -87,6 +108,22 @@ class TorchvisionFamily(Architecture):
         return (*_named(_stages(module, embedding.path)), embedding)
 
 
+def _fetch(url: str) -> Path:
+    """The file behind `url`, in torch's own cache, downloaded if need be."""
+    file = Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[-1]
+    if file.is_file():
+        return file
+    digest = re.search(r"-([0-9a-f]{8,})\.", file.name)  # torchvision puts the hash's beginning into the name
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        torch.hub.download_url_to_file(url, str(file), digest[1] if digest else None, progress=False)
+    except (OSError, RuntimeError) as error:
+        raise WeightsError(
+            f"cannot download {url} ({error}).", f"Fetch it elsewhere and put it here: {file}"
+        ) from error
+    return file
+
+
 def _build(model: str, classes: int, size: int) -> nn.Module:
     models = import_torchvision().models
     builder = models.get_model_builder(model)
@@ -95,7 +132,7 @@ def _build(model: str, classes: int, size: int) -> nn.Module:
         wanted["image_size"] = size
     elif model.startswith("maxvit_"):
         wanted["input_size"] = (size, size)
-    elif model in ("googlenet", "inception_v3"):  # transform_input: from the usual normalisation to theirs
+    elif model in AUXILIARY:  # transform_input: from the usual normalisation to theirs
         wanted |= {"aux_logits": False, "transform_input": True, "init_weights": True}
     module: nn.Module = builder(weights=None, **wanted)
     return module

@@ -16,10 +16,10 @@ ROOT = Path(__file__).parent.parent
 
 FAKE_PYTHON = """#!/bin/sh
 case "$*" in
-    *sys.version_info*|*"import ensurepip"*|"-c 0"|"-m kd_gui.startup"|"-m pip --version"|*compileall*) exit 0 ;;
+    *sys.version_info*|*"import ensurepip"*|"-c 0"|"-m pip --version") ;;
+    *compileall*|"-m kd_gui.startup"|"catalog --json") ;;
     "-m venv .venv") mkdir -p .venv/bin; cp "$0" .venv/bin/python ;;
     *"pip install"*) echo install >> log; [ ! -e break ] && cp "$0" .venv/bin/kd ;;
-    catalog*) exit 0 ;;
     *) echo "$*" >> log ;;
 esac
 """

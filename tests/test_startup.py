@@ -82,10 +82,9 @@ def test_a_missing_display_is_told_before_qt_is_imported():
 def test_the_check_alone_can_be_asked_for():
     environ = {name: value for name, value in os.environ.items() if "DISPLAY" not in name}
     for platform, code in (("offscreen", 0), ("xcb", 2)):
-        asked = subprocess.run(
-            [sys.executable, "-m", "kd_gui.startup"],
-            cwd=ROOT, env={**environ, "QT_QPA_PLATFORM": platform}, capture_output=True, text=True, check=False,
-        )  # fmt: skip
+        command = [sys.executable, "-m", "kd_gui.startup"]
+        environ["QT_QPA_PLATFORM"] = platform
+        asked = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, check=False)
         assert asked.returncode == code
         assert ("make demo" in asked.stderr) == (code == 2)
 

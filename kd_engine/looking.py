@@ -67,8 +67,7 @@ def resolve(probe: type[Probe], models: Mapping[str, Mapping[str, Tap]], tap: st
     for role, names in choices.items():
         if not names:
             raise KdError(
-                f"probe '{probe.name}' cannot look at the {role}: it has no fitting tap.",
-                "Ask another probe.",
+                f"probe '{probe.name}' needs {probe.needs}, and the {role} gives none.", "Ask another probe."
             )
     if tap == "auto":
         return {role: names[0] for role, names in choices.items()}

@@ -42,6 +42,7 @@ class Probe(Plugin):
 
     Knobs: ClassVar[type[Knobs]] = Knobs
     kind: ClassVar[str] = "heat"  # "heat": a map over the image; "logits": a vector
+    needs: ClassVar[str] = "feature maps or tokens"  # what it reads, for the message when a model has none
 
     @classmethod
     def taps(cls, taps: Mapping[str, Tap]) -> tuple[str, ...]:

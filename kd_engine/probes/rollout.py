@@ -20,6 +20,7 @@ class Rollout(Probe):
     name: ClassVar[str] = "rollout"
     title: ClassVar[str] = "Attention rollout"
     help: ClassVar[str] = "Which patches the output draws on, through all blocks up to the chosen one."
+    needs: ClassVar[str] = "attention weights"
     source: ClassVar[str] = (
         "Abnar, Zuidema: Quantifying Attention Flow in Transformers, ACL 2020. arXiv:2005.00928"
     )

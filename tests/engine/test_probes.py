@@ -310,8 +310,8 @@ def test_what_cannot_be_looked_at_is_refused_with_what_there_is() -> None:
         resolve(Attention, both, "stage")
     with pytest.raises(KdError, match=r"the teacher has no tap like 'stem'.*block2, block1, and auto"):
         resolve(Attention, both, "stem")
-    with pytest.raises(KdError, match="'rollout' cannot look at the teacher"):
-        resolve(Rollout, both, "auto")
+    with pytest.raises(KdError, match="'rollout' needs attention weights, and the student gives none"):
+        resolve(Rollout, {"student": both["student"]}, "auto")
 
 
 def test_teacher_and_student_are_drawn_at_one_size_with_numbers_that_compare_them() -> None:

@@ -39,7 +39,9 @@ GUI: dict[str, tuple[str, ...]] = {
     "state": ("engine_thread",),
     "forms": ("state", "theme"),
     "plots": ("state", "theme"),
-    "views": ("state", "theme"),
+    "log": (),
+    "actions": ("state",),
+    "views": ("state", "theme", "actions", "log"),
     "panels": ("state", "theme", "forms", "plots", "views"),
 }
 HEAVY = {"torch", "torchvision", "sklearn", "PySide6"}
@@ -140,7 +142,7 @@ def desktop_layers_look_upwards(root: Path) -> list[Import]:
         layer = i.where.split(".")[1] if "." in i.where else ""
         if layer in GUI and i.of("kd_gui"):
             below = [f"kd_gui.{name}" for name in (layer, *GUI[layer])]
-            if not i.of(*below):
+            if not i.of(*below, "kd_gui.app.show_alone"):  # a panel run by itself, as a program
                 broken.append(i)
     return broken
 

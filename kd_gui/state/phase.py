@@ -1,10 +1,14 @@
-"""What the studio is doing now, and which actions that allows: one enum and one table, without Qt."""
+"""What the studio is doing now, what it allows, and what an event makes of it: an enum and two tables, no
+Qt."""
 
 from __future__ import annotations
 
 from collections.abc import Set
 from dataclasses import dataclass
 from enum import Enum, auto
+
+from kd_engine import events as e
+from kd_engine.events import Event
 
 
 class Phase(Enum):
@@ -49,7 +53,7 @@ RULES: dict[str, Rule] = {
     "go_on": Rule(frozenset({PAUSED})),
     "step_batch": Rule(frozenset({PAUSED})),
     "step_epoch": Rule(frozenset({PAUSED})),
-    "stop_and_keep": Rule(frozenset({RUNNING, PAUSED})),
+    "stop_and_keep": Rule(frozenset({PREPARING, RUNNING, PAUSED})),
     "discard": Rule(frozenset({PREPARING, RUNNING, PAUSED})),
     "export": Rule(IDLE, frozenset({WEIGHTS})),
     "resume": Rule(IDLE),
@@ -71,6 +75,29 @@ RULES: dict[str, Rule] = {
     "about": Rule(ALWAYS),
     "quit": Rule(ALWAYS),
 }
+
+
+_AFTER: dict[type[Event], Phase] = {
+    e.RunStarted: PREPARING,
+    e.RunResumed: PREPARING,
+    e.StageStarted: RUNNING,
+    e.StepDone: RUNNING,
+    e.EpochDone: RUNNING,
+    e.Continued: RUNNING,
+    e.Paused: PAUSED,
+    e.RunDone: DONE,
+    e.RunStopped: STOPPED,
+    e.RunFailed: FAILED,
+}
+
+
+def after(phase: Phase, event: Event) -> Phase:
+    """The phase once `event` happened. Only an end ends stopping; what comes after an end changes nothing."""
+    then = _AFTER.get(type(event), phase)
+    if then in ENDED:
+        return then
+    begins = isinstance(event, (e.RunStarted, e.RunResumed)) and phase is not STOPPING
+    return then if begins or phase in (PREPARING, RUNNING, PAUSED) else phase
 
 
 def enabled(action: str, phase: Phase, facts: Set[str] = frozenset()) -> bool:

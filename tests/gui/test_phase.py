@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from kd_engine import events as e
 from kd_gui.state import phase as phases
-from kd_gui.state.phase import ALWAYS, RULES, Phase, enabled, primary
+from kd_gui.state.phase import ALWAYS, RULES, Phase, after, enabled, primary
 
 #             BOOT READY PREPARING RUNNING PAUSED STOPPING DONE STOPPED FAILED
 TABLE = {
@@ -14,7 +15,7 @@ TABLE = {
     "go_on":         ". . . . x . . . .",
     "step_batch":    ". . . . x . . . .",
     "step_epoch":    ". . . . x . . . .",
-    "stop_and_keep": ". . . x x . . . .",
+    "stop_and_keep": ". . x x x . . . .",
     "discard":       ". . x x x . . . .",
     "export":        ". x . . . . x x x",
     "resume":        ". x . . . . x x x",
@@ -78,3 +79,44 @@ def test_the_large_button_starts_then_pauses_then_goes_on() -> None:
 def test_whatever_the_large_button_says_it_can_be_pressed_unless_something_is_on_its_way() -> None:
     blocked = {phase for phase in Phase if not enabled(primary(phase), phase, EVERY_FACT)}
     assert blocked == {Phase.BOOT, Phase.PREPARING, Phase.STOPPING}
+
+
+WHERE = {"run": "r", "folder": "f", "recipe": {}, "environment": {}}
+STEP = e.StepDone(
+    stage=0, epoch=1, step=1, student="student", loss=1.0, terms={}, weighted={}, lr=0.1, samples_per_s=1.0
+)
+STAGE = e.StageStarted(
+    stage=0, kind="distill", epochs=1, steps_per_epoch=1, students=[], model="m", parameters=1, classes=[]
+)
+STARTED, DONE = e.RunStarted(**WHERE), e.RunDone(run="r", summary={})
+FAILED = e.RunFailed(run="r", error="data", message="")
+STOPPED = e.RunStopped(run="r", step=1, kept=True)
+
+
+def follow(phase: Phase, *events: e.Event) -> Phase:
+    for event in events:
+        phase = after(phase, event)
+    return phase
+
+
+@pytest.mark.parametrize(
+    ("start", "events", "end"),
+    [
+        (Phase.READY, [STARTED], Phase.PREPARING),
+        (Phase.READY, [STARTED, e.Preparing(what="data")], Phase.PREPARING),
+        (Phase.PREPARING, [STAGE], Phase.RUNNING),
+        (Phase.RUNNING, [STEP, e.Paused(step=1)], Phase.PAUSED),
+        (Phase.PAUSED, [e.Continued(step=1)], Phase.RUNNING),
+        (Phase.PAUSED, [STEP, e.Paused(step=2, why="step")], Phase.PAUSED),
+        (Phase.PREPARING, [FAILED], Phase.FAILED),
+        (Phase.RUNNING, [DONE], Phase.DONE),
+        (Phase.STOPPING, [STEP, e.Paused(step=1)], Phase.STOPPING),
+        (Phase.STOPPING, [STEP, STOPPED], Phase.STOPPED),
+        (Phase.STOPPING, [STARTED, STAGE], Phase.STOPPING),
+        (Phase.DONE, [STEP], Phase.DONE),
+        (Phase.DONE, [STARTED, STAGE], Phase.RUNNING),
+        (Phase.READY, [STEP, e.Paused(step=1)], Phase.READY),
+    ],
+)
+def test_events_lead_from_one_phase_to_the_next(start: Phase, events: list[e.Event], end: Phase) -> None:
+    assert follow(start, *events) is end

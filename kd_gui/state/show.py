@@ -1,0 +1,192 @@
+"""What the panels show: the live run, a stored one read back from its log, or the experiment before any run.
+
+Logs are read elsewhere and folded in by chunks. Live events that come meanwhile are held back, then added, so
+that going back to a live run loses nothing."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from PySide6.QtCore import QObject, QTimer, Signal
+
+from kd_engine import events as e
+from kd_engine import paths
+from kd_engine.errors import KdError, StoreError
+from kd_engine.events import Event
+from kd_engine.store import RunFolder
+from kd_gui.state.feed import Feed
+from kd_gui.state.reading import Reading
+from kd_gui.state.samples import Samples
+
+CHUNK = 1500  # events in one turn of the event loop: a few milliseconds of folding
+SNAPSHOTS = Path("snapshots")
+
+
+@dataclass
+class Stored:
+    """What was read of a run: all events that hold, and its pictures by epoch."""
+
+    folder: Path
+    status: str
+    events: Sequence[Event]
+    samples: Path | None = None
+    snapshots: dict[int, Path] = field(default_factory=dict)
+
+
+def read(folder: Path) -> Stored:
+    """Everything that the panels show of a run. Slow for long runs: not for the GUI thread. StoreError."""
+    run = RunFolder(folder)
+    run.recipe()  # raises for what is no run, or one from a newer version
+    try:
+        files = sorted((folder / SNAPSHOTS).glob("*.npz"))
+    except OSError as error:
+        raise StoreError(f"{folder}: cannot be read: {error.strerror}") from error
+    numbers = [(re.fullmatch(r"epoch_(\d+)", path.stem), path) for path in files]
+    return Stored(
+        folder=folder,
+        status=run.status(),
+        events=list(run.events()),
+        samples=next((path for path in files if path.stem == "samples"), None),
+        snapshots={int(match[1]): path for match, path in numbers if match},
+    )
+
+
+class Show(QObject):
+    """Fills one feed and one set of samples. stored: the run that is looked at, "" for the live one or
+    none."""
+
+    changed = Signal()
+    failed = Signal(object)  # a KdError: the run cannot be shown
+
+    def __init__(self, feed: Feed, samples: Samples, parent: QObject | None = None) -> None:
+        super().__init__(parent)
+        self.stored = ""
+        self._feed = feed
+        self._samples = samples
+        self._reading = Reading(self)
+        self._reading.done.connect(self._read)
+        self._turn = 0  # what was read for an earlier one is ignored
+        self._until: float | None = None
+        self._then: Callable[[], object] = _nothing
+        self._stored: Stored | None = None
+        self._waiting: list[Event] = []  # read, not folded in yet; newest first
+        self._held: list[Event] | None = None  # live events while a log is being read
+        self._fold_on = QTimer(self, interval=0)
+        self._fold_on.timeout.connect(self._fold)
+
+    # ---- what to show --------------------------------------------------------------------------------------
+    def experiment(self, preset: str) -> None:
+        """No run: empty curves, and the pictures that are bundled with the preset, at once."""
+        self.forget()
+        self.stored = ""
+        self._feed.clear()
+        self._samples.forget_student()
+        lens = paths.resources() / "lens" / f"{preset}.npz"
+        if lens.is_file():
+            self.pictures(lens)
+        self.changed.emit()
+
+    def pictures(self, path: Path) -> None:
+        """Other pictures in the strip. What cannot be used is told by `failed`."""
+        try:
+            self._samples.load(path)
+        except KdError as error:
+            self.failed.emit(error)
+
+    def begin(self) -> None:
+        """A new run: empty curves, no student yet."""
+        self.forget()
+        self.stored = ""
+        self._feed.clear()
+        self._samples.forget_student()
+        self.changed.emit()
+
+    def run(self, folder: Path) -> None:
+        """A stored run."""
+        self.stored = folder.name
+        self._fill(folder)
+        self.changed.emit()
+
+    def live(self, folder: Path, until: float | None, then: Callable[[], object] | None = None) -> None:
+        """The live run as far as `until`, then what has come since. then: called when all is there."""
+        self.stored = ""
+        self._held = []
+        self._fill(folder, until, then)
+        self.changed.emit()
+
+    def forget(self) -> None:
+        """Stop filling."""
+        self._reading.forget()
+        self._fold_on.stop()
+        self._turn += 1
+        self._stored, self._held, self._waiting = None, None, []
+
+    def take(self, events: Sequence[Event]) -> None:
+        """Live events, in order."""
+        if self.stored or not events:
+            return
+        if self._held is not None:
+            self._held += events
+            return
+        self._feed.take(events)
+        for event in events:
+            if isinstance(event, e.SamplesReady):
+                self.pictures(Path(event.path))
+            elif isinstance(event, e.SnapshotSaved):
+                self._samples.add_snapshot(event.epoch, event.path)
+            elif isinstance(event, e.ProbeReady):
+                self._samples.take_probe(event)
+            elif isinstance(event, e.Refused) and event.command == "AskProbe":
+                self._samples.refuse(event.path, event.why)
+
+    # ---- a log, read elsewhere -----------------------------------------------------------------------------
+    def _fill(
+        self, folder: Path, until: float | None = None, then: Callable[[], object] | None = None
+    ) -> None:
+        held = self._held
+        self.forget()
+        self._held, self._until, self._then = held, until, then or _nothing
+        turn = self._turn
+        self._reading.ask(turn, lambda: read(folder))
+
+    def _read(self, turn: object, result: object) -> None:
+        if turn != self._turn:
+            return
+        if not isinstance(result, Stored):
+            self.forget()
+            self.failed.emit(result)
+            return
+        self._stored = result
+        self._waiting = [e for e in result.events if self._until is None or e.time <= self._until]
+        self._waiting.reverse()
+        self._feed.clear()
+        self._fold_on.start()
+
+    def _fold(self) -> None:
+        chunk = self._waiting[-CHUNK:][::-1]
+        del self._waiting[-CHUNK:]
+        self._feed.take(chunk)
+        if not self._waiting:
+            self._fold_on.stop()
+            self._finish()
+
+    def _finish(self) -> None:
+        assert self._stored is not None
+        stored, held, then = self._stored, self._held, self._then
+        if self._until is None and stored.status == "interrupted" and self._feed.live:
+            self._feed.close("interrupted")
+        if stored.samples is not None:
+            self.pictures(stored.samples)
+            for epoch, path in stored.snapshots.items():
+                self._samples.add_snapshot(epoch, path)
+        self._stored = self._held = None
+        self.take(held or [])
+        then()
+        self.changed.emit()
+
+
+def _nothing() -> None:
+    """The default of `then`."""

@@ -47,7 +47,7 @@ def _distance(name: str, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         case "arc":
             return _stroke(x, y, _turn(0.85, np.linspace(-0.2, 1.5, 12)), 0.1)
         case "wave":
-            across = np.linspace(-0.85, 0.85, 17)
+            across = np.linspace(-0.82, 0.82, 17)
             return _stroke(x, y, np.stack([across, 0.35 * np.sin(across * 5.5)], 1), 0.1)
         case "hook":
             bend = _turn(0.4, np.linspace(0, np.pi, 9)) + np.array([-0.1, 0.4])
@@ -73,7 +73,7 @@ def _outline(name: str) -> Path:
         "blob": _turn(0.72 + 0.16 * np.sin(2 * turn + 0.5) + 0.05 * np.sin(5 * turn + 2), turn),
         "pebble": np.stack([0.95 * np.cos(turn), 0.55 * np.sin(turn)], 1),
         "corner": [(-0.7, -0.7), (-0.45, -0.7), (-0.45, 0.45), (0.7, 0.45), (0.7, 0.7), (-0.7, 0.7)],
-        "half": _turn(0.95, np.linspace(0, np.pi, 17)) - np.array([0, 0.4]),
+        "half": _turn(0.9, np.linspace(0, np.pi, 17)) - np.array([0, 0.4]),
     }
     return outlines[name]
 
@@ -82,7 +82,7 @@ def _heart() -> np.ndarray:
     t = 2 * np.pi * np.arange(60) / 60
     x = 16 * np.sin(t) ** 3
     y = 13 * np.cos(t) - 5 * np.cos(2 * t) - 2 * np.cos(3 * t) - np.cos(4 * t)
-    return np.stack([x, -y - 2.5], 1) / 16
+    return np.stack([x, -y - 2.5], 1) / 17.6
 
 
 def _crescent() -> np.ndarray:

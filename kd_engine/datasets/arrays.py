@@ -82,10 +82,10 @@ def _read(file: Path) -> dict[str, np.ndarray]:
     if not file.is_file():
         raise DataError(f"there is no file {file}.", "Check data.path.")
     try:
-        archive = np.load(file, allow_pickle=False)  # a pickle inside would run code
-        if not isinstance(archive, np.lib.npyio.NpzFile):
-            raise DataError(f"{file} is a single array.", f"Use np.savez. {WANTED}")
-        with archive:
+        with file.open("rb") as stream:  # opened here: numpy leaves a file open that it cannot read
+            archive = np.load(stream, allow_pickle=False)  # a pickle inside would run code
+            if not isinstance(archive, np.lib.npyio.NpzFile):
+                raise DataError(f"{file} is a single array.", f"Use np.savez. {WANTED}")
             return {name: archive[name] for name in archive.files}
     except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
         raise DataError(f"{file} cannot be read: {error}", "It has to be an .npz of plain arrays.") from error

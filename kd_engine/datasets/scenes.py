@@ -160,7 +160,7 @@ def _draw(
     n, size = len(there), canvas.shape[1]
     radius = rng.uniform(*radii, n) * size
     patch = min(size, 2 * int(np.ceil(radii[1] * size * SHADOW)) + 2)
-    angle, middle = rng.uniform(-tilt, tilt, n), radius + rng.random((2, n)) * (size - 2 * radius)
+    angle, middle = rng.uniform(-tilt, tilt, n), 1 + radius + rng.random((2, n)) * (size - 2 - 2 * radius)
     corner = np.clip(np.round(middle - patch / 2), 0, size - patch).astype(np.int64)
     rows, columns = corner[..., None] + np.arange(patch)
     y, x = (((corner - middle + 0.5)[..., None] + np.arange(patch)) / radius[:, None]).astype(np.float32)

@@ -224,6 +224,7 @@ class Draft(QObject):
 
     def _adopt(self, state: _State, path: str) -> None:
         before = {(k.path, k.owner): k.value for k in self.live_knobs()}
+        self._forget_facts(state.document)
         self._state = state
         self._tell(path)
         after = {(k.path, k.owner): k.value for k in self.live_knobs()}
@@ -231,6 +232,14 @@ class Draft(QObject):
             for (place, _owner), value in after.items():
                 if before[place, _owner] != value:
                     self.live_edited.emit(place, value)
+
+    def _forget_facts(self, new: Document) -> None:
+        """Drop what the engine said about parts that are others now; it will be asked again."""
+        old = self._state.document
+        changed = [part for part in ("teacher", "student", "data") if old.get(part) != new.get(part)]
+        if changed or old.get("stages") != new.get("stages"):
+            changed.append("problems")
+        self.facts = {part: fact for part, fact in self.facts.items() if part not in changed}
 
     def _tell(self, path: str) -> None:
         self._found = None

@@ -73,7 +73,7 @@ QPushButton[role="segment"]:checked {{ background: {segment}; color: {text}; }}
 QPushButton[role="segment"]:focus {{ border-color: {muted}; }}
 QPushButton[role="segment"]:disabled {{ color: {faint}; }}
 QPushButton[role="section"] {{
-    background: transparent; border: 1px solid transparent; color: {muted}; padding: 0 2px;
+    background: transparent; border: 1px solid transparent; color: {muted}; padding: 0;
     min-height: 22px; text-align: left;
 }}
 QPushButton[role="section"]:hover {{ color: {text}; }}
@@ -123,6 +123,12 @@ QCheckBox::indicator:checked {{
 }}
 QCheckBox::indicator:disabled {{ border-color: {line}; }}
 QCheckBox:focus {{ outline: none; }}
+
+QWidget[role="inset"] QComboBox, QWidget[role="inset"] QLineEdit, QWidget[role="inset"] QSpinBox {{
+    background: {surface}; border-color: {line};
+}}
+QWidget[role="inset"] QComboBox:focus, QWidget[role="inset"] QLineEdit:focus,
+QWidget[role="inset"] QSpinBox:focus {{ border-color: {muted}; }}
 
 QMenuBar {{ background: {surface}; color: {text}; padding: 2px 8px; }}
 QMenuBar::item {{ background: transparent; padding: 4px 8px; border-radius: 4px; }}

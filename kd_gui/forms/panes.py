@@ -1,0 +1,291 @@
+"""The parts of an experiment with a choice in them: models, dataset, methods, optimizer, rivals. All from the
+catalog."""
+
+from __future__ import annotations
+
+from PySide6.QtCore import Qt
+from PySide6.QtWidgets import QCheckBox, QHBoxLayout, QLineEdit, QVBoxLayout, QWidget
+
+from kd_engine.catalog import Catalog, Entry
+from kd_gui.forms.field import QuietCombo
+from kd_gui.forms.fields import WIDTH
+from kd_gui.forms.pane import Pane, Slot, form_into
+from kd_gui.forms.switch import Switch
+from kd_gui.forms.weights import WeightsField, bundled_for
+from kd_gui.state import edits
+from kd_gui.state.draft import Draft
+from kd_gui.theme import font, title_font
+from kd_gui.theme.widgets import GAP, Caption, Elided, Text
+
+FILTER_FROM = 9  # a list of so many methods gets a line to filter it
+
+
+def catalog_of(draft: Draft) -> Catalog:
+    """The draft's catalog. Panes are made only once there is one."""
+    assert draft.catalog is not None
+    return draft.catalog
+
+
+class ModelPane(Pane):
+    """A model by family, its weights, its family's settings."""
+
+    def __init__(self, draft: Draft, role: str, parent: QWidget | None = None) -> None:
+        super().__init__(draft, parent)
+        self.role = role
+        self.combo = QuietCombo()
+        self.combo.setAccessibleName(self.tr("Model"))
+        self.combo.setMaxVisibleItems(24)
+        self._fill()
+        self.combo.activated.connect(self._choose)
+        self._weights, self._settings = Slot(), Slot()
+        self.note = Caption()
+        self.note.setWordWrap(True)
+        for part in (self.combo, self._weights, self._settings, self.note):
+            self.column.addWidget(part)
+        self.refresh()
+
+    def refresh(self) -> None:
+        section = self.draft.value(self.role)
+        model, weights = section["model"], section["weights"]
+        if self.combo.findData(model) < 0:
+            self.combo.addItem(model, model)  # built by its family's pattern, though not listed
+        self.combo.setCurrentIndex(self.combo.findData(model))
+        family = catalog_of(self.draft).family(model)
+        self._weights.fill((model, weights), lambda: self._weights_field(model, weights, family))
+        form_into(self._settings, self.draft, model, family.knobs if family else (), self.role)
+        self.note.setText(family.caution if family else "")
+        self.note.setVisible(bool(self.note.text()))
+
+    def _fill(self) -> None:
+        for family in catalog_of(self.draft).of("models"):
+            self.combo.addItem(family.title)
+            _disable(self.combo, self.combo.count() - 1)
+            self.combo.setItemData(self.combo.count() - 1, title_font(), Qt.ItemDataRole.FontRole)
+            for model in family.facts["models"]:
+                self.combo.addItem(model, model)
+                if family.unavailable:
+                    _disable(self.combo, self.combo.count() - 1, family.unavailable)
+
+    def _weights_field(self, model: str, weights: str | None, family: Entry | None) -> WeightsField:
+        published = family is not None and family.name == "torchvision"
+        field = WeightsField(model, weights, torchvision=published)
+        field.chosen.connect(lambda chosen: self.draft.set_value(f"{self.role}.weights", chosen))
+        return field
+
+    def _choose(self, index: int) -> None:
+        model = self.combo.itemData(index)
+        if model is None or model == self.draft.value(self.role)["model"]:
+            return
+        bundled = bundled_for(model) if self.role == "teacher" else []
+        weights = f"bundled:{bundled[0]}" if bundled else None
+        text = self.tr("Change {} to {}").format(self.role, model)
+        self.draft.edit(text, edits.with_model(self.draft.document, self.role, model, weights))
+
+
+class DatasetPane(Pane):
+    """A dataset and its own settings."""
+
+    def __init__(self, draft: Draft, parent: QWidget | None = None) -> None:
+        super().__init__(draft, parent)
+        self.combo = QuietCombo()
+        self.combo.setAccessibleName(self.tr("Dataset"))
+        for entry in catalog_of(draft).of("datasets"):
+            away = "" if entry.facts.get("offline", True) else self.tr("  (download)")
+            self.combo.addItem(entry.title + away, entry.name)
+            if entry.unavailable:
+                _disable(self.combo, self.combo.count() - 1, entry.unavailable)
+        self.combo.activated.connect(self._choose)
+        self.help = Caption()
+        self.help.setWordWrap(True)
+        self._settings = Slot()
+        for part in (self.combo, self.help, self._settings):
+            self.column.addWidget(part)
+        self.refresh()
+
+    def refresh(self) -> None:
+        name = self.draft.value("data.dataset")
+        self.combo.setCurrentIndex(self.combo.findData(name))
+        entry = catalog_of(self.draft).entry("datasets", name)
+        notes = [entry.help, entry.caution, *self.draft.facts.get("data", {}).get("notes", ())]
+        self.help.setText("\n".join(note for note in notes if note))
+        self.help.setVisible(bool(self.help.text()))
+        form_into(self._settings, self.draft, name, entry.knobs, "data")
+
+    def _choose(self, index: int) -> None:
+        name = self.combo.itemData(index)
+        if name != self.draft.value("data.dataset"):
+            text = self.tr("Change dataset to {}").format(name)
+            self.draft.edit(text, edits.with_dataset(self.draft.document, name))
+
+
+class MethodRow(QWidget):
+    """A method to tick; its caution and settings below while it is ticked."""
+
+    def __init__(self, draft: Draft, stage: str, entry: Entry, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.draft, self.stage, self.entry = draft, stage, entry
+        self.tick = QCheckBox(entry.title.replace("&", "&&"))
+        self.tick.setToolTip("\n".join(t for t in (entry.help, entry.source, entry.unavailable) if t))
+        self.tick.setEnabled(not entry.unavailable)
+        self.tick.clicked.connect(self._turn)
+        self.caution = Caption(entry.unavailable or entry.caution, "faint" if entry.unavailable else "warn")
+        self.caution.setWordWrap(True)
+        self._settings = Slot()
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.setSpacing(4)
+        inner = QVBoxLayout()
+        inner.setContentsMargins(22, 0, 0, 0)
+        inner.setSpacing(6)
+        inner.addWidget(self.caution)
+        inner.addWidget(self._settings)
+        column.addWidget(self.tick)
+        column.addLayout(inner)
+
+    def refresh(self, chosen: list[str]) -> None:
+        on = self.entry.name in chosen
+        self.tick.setChecked(on)
+        self.tick.setEnabled(on or not self.entry.unavailable)
+        self.caution.setVisible(bool(self.caution.text()) and (on or bool(self.entry.unavailable)))
+        if on:
+            place = f"{self.stage}.methods.{chosen.index(self.entry.name)}"
+            form_into(self._settings, self.draft, self.entry.name, self.entry.knobs, place)
+        else:
+            self._settings.clear()
+
+    def _turn(self, on: bool) -> None:
+        document, name = self.draft.document, self.entry.name
+        if on:
+            changed = edits.with_method(document, self.stage, name, catalog_of(self.draft))
+            self.draft.edit(self.tr("Add {}").format(self.entry.title), changed)
+        else:
+            changed = edits.without_method(document, self.stage, name)
+            self.draft.edit(self.tr("Remove {}").format(self.entry.title), changed)
+
+
+class MethodsPane(Pane):
+    """Every method there is, ticked where the stage uses it."""
+
+    def __init__(self, draft: Draft, stage: str, parent: QWidget | None = None) -> None:
+        super().__init__(draft, parent)
+        self.stage = stage
+        self.rows = [MethodRow(draft, stage, entry) for entry in catalog_of(draft).of("methods")]
+        self.filter = QLineEdit(placeholderText=self.tr("Find a method"), clearButtonEnabled=True)
+        self.filter.setVisible(len(self.rows) >= FILTER_FROM)
+        self.filter.textChanged.connect(self._sieve)
+        self.column.addWidget(self.filter)
+        for row in self.rows:
+            self.column.addWidget(row)
+        self.refresh()
+
+    def refresh(self) -> None:
+        chosen = edits.methods_at(self.draft.document, self.stage)
+        for row in self.rows:
+            row.refresh(chosen)
+
+    def _sieve(self, text: str) -> None:
+        for row in self.rows:
+            known = f"{row.entry.name} {row.entry.title} {row.entry.help}".lower()
+            row.setVisible(text.lower().strip() in known)
+
+
+class NamedPane(Pane):
+    """One or more choices by name, each with its own settings: optimizer and schedule."""
+
+    def __init__(
+        self, draft: Draft, stage: str, parts: dict[str, str], parent: QWidget | None = None
+    ) -> None:
+        """parts: key in the recipe ("optimizer") to its words."""
+        super().__init__(draft, parent)
+        self.stage = stage
+        self.combos: dict[str, QuietCombo] = {}
+        self._slots: dict[str, Slot] = {}
+        for part, words in parts.items():
+            self._add(part, words)
+        self.refresh()
+
+    def refresh(self) -> None:
+        for part, combo in self.combos.items():
+            path = f"{self.stage}.{part}"
+            name = self.draft.value(path)["name"]
+            combo.setCurrentIndex(combo.findData(name))
+            knobs = catalog_of(self.draft).knobs(f"{part}s", name)
+            form_into(self._slots[part], self.draft, name, knobs, path)
+
+    def _add(self, part: str, words: str) -> None:
+        combo = QuietCombo()
+        combo.setAccessibleName(words)
+        for entry in catalog_of(self.draft).of(f"{part}s"):
+            combo.addItem(entry.title, entry.name)
+        combo.activated.connect(lambda index, part=part: self._choose(part, index))
+        line = QHBoxLayout()
+        line.setSpacing(GAP)
+        line.addWidget(Elided(words), 1)
+        combo.setFixedWidth(WIDTH + 12)
+        line.addWidget(combo)
+        self.combos[part], self._slots[part] = combo, Slot()
+        self.column.addLayout(line)
+        self.column.addWidget(self._slots[part])
+
+    def _choose(self, part: str, index: int) -> None:
+        name, path = self.combos[part].itemData(index), f"{self.stage}.{part}"
+        if name != self.draft.value(path)["name"]:
+            changed = edits.with_named(self.draft.document, path, name, catalog_of(self.draft))
+            self.draft.edit(self.tr("Change {} to {}").format(part, name), changed)
+
+
+class RivalsPane(Pane):
+    """Students to race against: the plain one on or off, and those that the recipe brought."""
+
+    def __init__(self, draft: Draft, stage: str, parent: QWidget | None = None) -> None:
+        super().__init__(draft, parent)
+        self.stage = stage
+        self.switches: dict[str, Switch] = {}
+        self._slot = Slot()
+        self.column.addWidget(self._slot)
+        about = Caption(self.tr("The same student, seed and batches, learning from the labels alone."))
+        about.setWordWrap(True)
+        self.column.addWidget(about)
+        self.refresh()
+
+    def refresh(self) -> None:
+        here = edits.rivals_at(self.draft.document, self.stage)
+        names = tuple(dict.fromkeys([edits.NO_KD, *here]))
+        self._slot.fill(names, lambda: self._list(names))
+        for name, switch in self.switches.items():
+            switch.setChecked(name in here)
+
+    def _list(self, names: tuple[str, ...]) -> QWidget:
+        made = QWidget()
+        column = QVBoxLayout(made)
+        column.setContentsMargins(0, 0, 0, 0)
+        self.switches = {}
+        for name in names:
+            switch = Switch()
+            title = self.tr("Without distillation") if name == edits.NO_KD else name
+            switch.setAccessibleName(title)
+            switch.clicked.connect(lambda on, name=name: self._turn(name, on))
+            label = Text(title)
+            label.setFont(font("text"))
+            line = QHBoxLayout()
+            line.addWidget(label, 1)
+            line.addWidget(switch)
+            column.addLayout(line)
+            self.switches[name] = switch
+        return made
+
+    def _turn(self, name: str, on: bool) -> None:
+        document = self.draft.document
+        if on:
+            changed = edits.with_plain_rival(document, self.stage)
+            self.draft.edit(self.tr("Race against {}").format(name), changed)
+        else:
+            changed = edits.without_rival(document, self.stage, name)
+            self.draft.edit(self.tr("Do not race against {}").format(name), changed)
+
+
+def _disable(combo: QuietCombo, index: int, why: str = "") -> None:
+    """Show an item that cannot be chosen: a heading, or something unavailable and why."""
+    item = combo.model().item(index)
+    item.setFlags(item.flags() & ~Qt.ItemFlag.ItemIsEnabled)
+    item.setToolTip(why)

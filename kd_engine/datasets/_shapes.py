@@ -82,7 +82,7 @@ def _heart() -> np.ndarray:
     t = 2 * np.pi * np.arange(60) / 60
     x = 16 * np.sin(t) ** 3
     y = 13 * np.cos(t) - 5 * np.cos(2 * t) - 2 * np.cos(3 * t) - np.cos(4 * t)
-    return np.stack([x, -y - 2.5], 1) / 17.6
+    return np.stack([x, -y - 2.5], 1) / 18.2
 
 
 def _crescent() -> np.ndarray:

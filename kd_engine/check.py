@@ -15,7 +15,7 @@ from kd_engine import paths
 from kd_engine.catalog import Catalog
 from kd_engine.errors import Problem, did_you_mean
 from kd_engine.knobs import Knob, check_knobs, knobs_of
-from kd_engine.recipe import VERSION, DataKnobs, HardwareKnobs, Recipe
+from kd_engine.recipe import VERSION, DataKnobs, HardwareKnobs, Recipe, RecipeKnobs
 
 
 def check(document: Mapping[str, Any], catalog: Catalog) -> list[Problem]:
@@ -35,14 +35,10 @@ class _Check:
             if name not in known:
                 yield Problem(name, f"no such setting{did_you_mean(name, known)}")
         yield from self._version(document.get("version", VERSION))
-        for name, kind, default in (("name", str, ""), ("note", str, ""), ("seed", int, 0)):
-            value = document.get(name, default)
-            if not isinstance(value, kind) or isinstance(value, bool):
-                yield Problem(
-                    name, f"got {value!r}, expected {'a text' if kind is str else 'a whole number'}"
-                )
-            elif kind is int and not 0 <= value < 2**31:
-                yield Problem(name, f"got {value!r}, expected a whole number from 0 to {2**31 - 1}")
+        own = {knob.name: knob for knob in knobs_of(RecipeKnobs)}
+        for name, knob in own.items():
+            if name in document and (why := knob.problem(document[name])) is not None:
+                yield Problem(name, why)
         yield from self._data(document.get("data"))
         yield from self._model(document.get("student"), "student")
         if document.get("teacher") is not None:
@@ -108,7 +104,7 @@ class _Check:
             name = weights.removeprefix("bundled:")
             if name not in known:
                 yield Problem(where, f"no bundled weights '{name}'{did_you_mean(name, known)}")
-        elif not weights.startswith("run:") and not Path(weights).expanduser().exists():
+        elif not weights.startswith("run:") and not Path(weights.removesuffix(":best")).expanduser().exists():
             yield Problem(where, f"no such file: {weights}")
 
     def _stages(self, document: Mapping[str, Any]) -> Iterator[Problem]:

@@ -145,6 +145,15 @@ class ProbeReady(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
+class SamplesReady(Event):
+    """The pictures of the strip and what the teacher says of them. `path`: an .npz (see
+    kd_engine.snapshots)."""
+
+    path: str
+    part: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class SnapshotSaved(Event):
     """What all probed samples looked like at the end of an epoch (`path`: an .npz), for the scrubber."""
 

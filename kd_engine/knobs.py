@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field
+from pydantic.config import JsonDict
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
@@ -132,7 +133,7 @@ def knob(
 ) -> Any:
     """A field of a `Knobs` class. `...` as default makes it required; see `Knob` for the meaning of each
     argument."""
-    extra = {"label": label, "unit": unit, "scale": scale, "live": live, "advanced": advanced}
+    extra: JsonDict = {"label": label, "unit": unit, "scale": scale, "live": live, "advanced": advanced}
     return Field(default, description=help, ge=low, le=high, json_schema_extra={"knob": extra})
 
 
@@ -201,4 +202,6 @@ def _kind(annotation: Any) -> tuple[Kind, tuple[str, ...], bool]:
 
 
 def _short(number: float | None) -> str:
-    return "" if number is None else f"{number:g}"
+    if number is None:
+        return ""
+    return f"{int(number)}" if float(number).is_integer() else f"{number:g}"

@@ -92,6 +92,14 @@ OPTIMIZERS: dict[str, type[Knobs]] = {"sgd": SgdKnobs, "adamw": AdamWKnobs}
 SCHEDULES: dict[str, type[Knobs]] = {"constant": ScheduleKnobs, "step": StepKnobs, "cosine": CosineKnobs}
 
 
+class RecipeKnobs(Knobs):
+    """What stands at the top of a recipe."""
+
+    name: str = knob("untitled", "What the run is called.")
+    note: str = knob("", "What it is for, in a sentence.")
+    seed: int = knob(0, "Chooses initial weights, the order of batches and the views.", low=0, high=2**31 - 1)
+
+
 class HardwareKnobs(Knobs):
     device: Literal["auto", "cpu", "cuda", "mps"] = knob(
         "auto", "Where to compute; auto takes the fastest there is."
@@ -155,15 +163,10 @@ class StageSection(_Section):
     rivals: tuple[RivalSection, ...] = ()
 
 
-class Recipe(BaseModel):
+class Recipe(RecipeKnobs):
     """A checked, completed, frozen recipe. Make one with `load`, `from_document` or `with_changes`."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    version: Literal[1] = VERSION
-    name: str = "untitled"
-    note: str = ""
-    seed: int = 0
+    version: Literal[1] = 1
     data: DataSection
     teacher: ModelSection | None = None
     student: ModelSection
@@ -194,7 +197,8 @@ class Recipe(BaseModel):
 
     def document(self) -> dict[str, Any]:
         """As plain JSON-able values; a copy."""
-        plain: dict[str, Any] = self.model_dump(mode="json")
+        # exclude_unset: a stage says nothing of the parts that it does not take
+        plain: dict[str, Any] = self.model_dump(mode="json", exclude_unset=True)
         return plain
 
 
@@ -240,7 +244,7 @@ def read_document(name: str | Path) -> dict[str, Any]:
 
 def complete(document: Mapping[str, Any], catalog: Catalog) -> dict[str, Any]:
     """A copy of a checked document in which every knob has a value."""
-    full: dict[str, Any] = {"version": VERSION, "name": "untitled", "note": "", "seed": 0, **_copy(document)}
+    full: dict[str, Any] = {"version": VERSION, **_defaults(knobs_of(RecipeKnobs)), **_copy(document)}
     data = full["data"]
     full["data"] = {
         **_defaults(knobs_of(DataKnobs)),
@@ -294,7 +298,7 @@ def set_at(document: dict[str, Any], path: str, value: Any) -> None:
         place[last] = value
 
 
-def parse_change(text: str, document: Mapping[str, Any]) -> tuple[str, Any]:
+def parse_change(text: str) -> tuple[str, Any]:
     """`path=value` from a command line. The value is read as JSON where it is JSON, else it is a text."""
     path, equals, value = text.partition("=")
     if not equals or not path:
@@ -306,15 +310,18 @@ def parse_change(text: str, document: Mapping[str, Any]) -> tuple[str, Any]:
 
 
 def _complete_stage(stage: Mapping[str, Any], catalog: Catalog) -> dict[str, Any]:
-    full = {**_defaults(catalog.knobs("stages", stage["stage"])), **stage}
+    entry = catalog.entry("stages", stage["stage"])
+    full = {**_defaults(entry.knobs), **stage}
     for kind, default in (("optimizer", "sgd"), ("schedule", "cosine")):
         section = full.get(kind, {"name": default})
         full[kind] = {**_defaults(catalog.knobs(f"{kind}s", section["name"])), **section}
-    full["methods"] = [_complete_method(method, catalog) for method in full.get("methods", ())]
-    full["rivals"] = [
-        {**rival, "methods": [_complete_method(m, catalog) for m in rival.get("methods", ())]}
-        for rival in full.get("rivals", ())
-    ]
+    if "methods" in entry.facts["parts"]:
+        full["methods"] = [_complete_method(method, catalog) for method in full.get("methods", ())]
+    if "rivals" in entry.facts["parts"]:
+        full["rivals"] = [
+            {**rival, "methods": [_complete_method(m, catalog) for m in rival.get("methods", ())]}
+            for rival in full.get("rivals", ())
+        ]
     return full
 
 

@@ -79,8 +79,8 @@ class RunFolder:
         version = document.get("version")
         if isinstance(version, int) and version > recipe.VERSION:
             raise StoreError(
-                f"{self.name}: made by a newer version of kd-studio (recipe version {version}, this one reads "
-                f"{recipe.VERSION}).",
+                f"{self.name}: made by a newer version of kd-studio (recipe version {version}, this "
+                f"one reads {recipe.VERSION}).",
                 "Update kd-studio to open it; nothing in it was changed.",
             )
         return document
@@ -100,18 +100,9 @@ class RunFolder:
     def write(self, name: str, save: Callable[[Path], Any]) -> Path:
         """Let `save` write a temporary file, then sync and rename it to `name`. StoreError when the disk
         refuses."""
-        target = self.path(name)
-        temporary = target.with_name(f".{target.name}.tmp")
-        with told(target):
-            try:
-                target.parent.mkdir(parents=True, exist_ok=True)
-                save(temporary)
-                sync(temporary)
-                os.replace(temporary, target)
-                sync(target.parent)
-            finally:
-                temporary.unlink(missing_ok=True)
-        return target
+        with replacing(self.path(name)) as temporary:
+            save(temporary)
+        return self.path(name)
 
     def append(self, event: Event) -> None:
         """Add one event to the log, and hand it to the operating system at once."""
@@ -286,6 +277,22 @@ def sync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+@contextmanager
+def replacing(target: Path) -> Iterator[Path]:
+    """A temporary name to write to; on leaving, it is synced and renamed to `target`, which is whole at any
+    moment. StoreError when the disk refuses."""
+    temporary = target.with_name(f".{target.name}.tmp")
+    with told(target):
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            yield temporary
+            sync(temporary)
+            os.replace(temporary, target)
+            sync(target.parent)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 @contextmanager

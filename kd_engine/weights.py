@@ -7,7 +7,6 @@ a .pt file is a pickle; it is read with `weights_only=True`, so that code in it 
 
 from __future__ import annotations
 
-import os
 import re
 import warnings
 from collections.abc import Iterable, Mapping
@@ -22,7 +21,7 @@ from torch import Tensor, nn
 from kd_engine import paths
 from kd_engine.errors import WeightsError, did_you_mean
 from kd_engine.models import classifier, family_of
-from kd_engine.store import BEST, LAST, Store, sync, told
+from kd_engine.store import BEST, LAST, Store, replacing
 
 # keys under which a whole checkpoint keeps its state dict
 WRAPPERS = ("state_dict", "model_state_dict", "student", "model", "net", "network")
@@ -121,16 +120,8 @@ def save_state(path: Path, state: Mapping[str, Tensor], metadata: Mapping[str, s
         {name: tensor.detach().cpu().clone().contiguous() for name, tensor in state.items()},
         dict(metadata or {}),
     )
-    temporary = path.with_name(f".{path.name}.tmp")
-    with told(path):
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            temporary.write_bytes(content)
-            sync(temporary)
-            os.replace(temporary, path)
-            sync(path.parent)
-        finally:
-            temporary.unlink(missing_ok=True)
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
 
 
 def read_metadata(path: Path) -> dict[str, str]:

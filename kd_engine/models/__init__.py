@@ -4,6 +4,7 @@ nothing.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -27,12 +28,13 @@ class Architecture(Plugin):
     """
 
     Knobs: ClassVar[type[Knobs]] = Knobs
-    names: ClassVar[tuple[str, ...]] = ()  # the models that the catalog lists; `accepts` may allow more
+    names: ClassVar[tuple[str, ...]] = ()  # the models that the catalog lists
+    pattern: ClassVar[str] = ""  # a regular expression for more names that it builds, as in wrn_16_3
 
     @classmethod
     def accepts(cls, model: str) -> bool:
         """Whether this family builds a model of that name."""
-        return model in cls.names
+        return model in cls.names or bool(cls.pattern and re.fullmatch(cls.pattern, model))
 
     @classmethod
     def build(cls, model: str, classes: int, size: int, knobs: Any) -> nn.Module:
@@ -57,7 +59,7 @@ class Architecture(Plugin):
 
     @classmethod
     def facts(cls) -> dict[str, Any]:
-        return {"models": list(cls.names)}
+        return {"models": list(cls.names), "pattern": cls.pattern}
 
 
 Base = Architecture

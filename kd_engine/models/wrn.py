@@ -84,10 +84,7 @@ class WideResNetFamily(Architecture):
     help = "wrn_D_K: depth D = 6n + 4 and K times the channels, e.g. wrn_40_2. Others build too: wrn_28_10."
     source = "Zagoruyko, Komodakis 2016, arXiv:1605.07146"
     names = ("wrn_16_1", "wrn_16_2", "wrn_16_4", "wrn_28_2", "wrn_28_4", "wrn_40_1", "wrn_40_2")
-
-    @classmethod
-    def accepts(cls, model: str) -> bool:
-        return PATTERN.fullmatch(model) is not None
+    pattern = PATTERN.pattern
 
     @classmethod
     def build(cls, model: str, classes: int, size: int, knobs: object) -> nn.Module:

@@ -1,0 +1,96 @@
+"""Where the arithmetic happens: device, number format, threads, and how a step is seeded."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from importlib.metadata import version
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from kd_engine.errors import KdError
+from kd_engine.recipe import HardwareKnobs
+
+
+class Backend:
+    """A device and a number format.
+
+    KdError when the device is not there, or cannot compute in the format asked for.
+    """
+
+    def __init__(self, hardware: HardwareKnobs) -> None:
+        self.device = torch.device(_choose(hardware.device))
+        if hardware.precision != "32" and self.device.type == "cpu":
+            raise KdError(
+                f"hardware.precision: {hardware.precision} needs a GPU, and this run would be on the CPU.",
+                "Set it to 32.",
+            )
+        self.dtype = {"32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[hardware.precision]
+        if hardware.threads:
+            torch.set_num_threads(hardware.threads)
+
+    def place(self, module: nn.Module) -> nn.Module:
+        """The module on the device, in the memory layout that its convolutions compute fastest in."""
+        return module.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+
+    def lay_out(self, inputs: Tensor) -> Tensor:
+        """Images (N, 3, H, W) in the memory layout of the placed modules."""
+        return inputs.contiguous(memory_format=torch.channels_last)
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        if self.dtype is torch.float32:
+            return nullcontext()
+        return torch.autocast(self.device.type, dtype=self.dtype)
+
+    def scaler(self) -> torch.amp.GradScaler:
+        """A loss scaler of one student's own: at work for fp16 only, where small gradients would vanish."""
+        return torch.amp.GradScaler(self.device.type, enabled=self.dtype is torch.float16)
+
+    def environment(self) -> dict[str, Any]:
+        """What a reader needs to repeat the run elsewhere, as plain values."""
+        names = ("kd-studio", "torch", "torchvision", "numpy")
+        return {
+            "device": self.device.type,
+            "device_name": _device_name(self.device),
+            "threads": torch.get_num_threads(),
+            "python": platform.python_version(),
+            "platform": platform.platform(),
+            "versions": {name: version(name) for name in names},
+        }
+
+
+def mix(*parts: int | str) -> int:
+    """A 63-bit seed from any parts: the same parts give the same seed, on every machine."""
+    digest = hashlib.blake2b("|".join(map(str, parts)).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> 1
+
+
+@contextmanager
+def seeded(*parts: int | str) -> Iterator[None]:
+    """Torch's generators start from a seed mixed from `parts`, and are put back as they were afterwards.
+
+    Every step is seeded by its number, so what a random layer does depends neither on probes, pauses nor
+    resumes, and two sessions in one process do not disturb each other between steps.
+    """
+    with torch.random.fork_rng():
+        torch.manual_seed(mix(*parts))
+        yield
+
+
+def _choose(asked: str) -> str:
+    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if asked == "auto":
+        return next(name for name in ("cuda", "mps", "cpu") if there[name])
+    if not there[asked]:
+        raise KdError(f"hardware.device: there is no '{asked}' on this machine.", "Set it to auto.")
+    return asked
+
+
+def _device_name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return platform.processor() or platform.machine()

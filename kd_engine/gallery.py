@@ -1,0 +1,81 @@
+"""The pictures of a run: what teacher and student see of a fixed few samples epoch by epoch, and answers to
+probes."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import nn
+
+from kd_engine import looking, snapshots
+from kd_engine.classroom import Classroom, Part
+from kd_engine.commands import AskProbe
+from kd_engine.errors import KdError
+from kd_engine.store import RunFolder
+from kd_engine.taps import Tap
+from kd_engine.teacher import LiveTeacher
+
+Looked = tuple[dict[str, np.ndarray], dict[str, float]]
+
+
+class Gallery:
+    """Looks at models for a run, or for a recipe that was not run yet."""
+
+    def __init__(self, room: Classroom, teacher: LiveTeacher | None) -> None:
+        self._room = room
+        self._teacher = teacher
+        self.part: Part = "validation" if len(room.data.validation) else "train"
+        self._indices = snapshots.choose(getattr(room.data, self.part))
+
+    def samples(self) -> dict[str, np.ndarray]:
+        """The strip's pictures with what the teacher says of them: the content of a samples.npz."""
+        batches = self._room.batches(self.part)
+        arrays = snapshots.of_samples(batches.subset, self._room.data.classes, self._indices)
+        if self._teacher is not None:
+            model, taps = self._teacher.module, self._teacher.taps
+            arrays |= snapshots.of_model("teacher", model, taps, batches, self._indices, self._room.backend)
+        return arrays
+
+    def snapshot(self, module: nn.Module, taps: dict[str, Tap], epoch: int) -> dict[str, np.ndarray]:
+        """What the student says of them after `epoch` epochs: the content of an epoch_NNN.npz."""
+        batches = self._room.batches(self.part)
+        seen = snapshots.of_model("student", module, taps, batches, self._indices, self._room.backend)
+        return {"epoch": np.array(epoch), **seen}
+
+    def probe(self, command: AskProbe, module: nn.Module, taps: dict[str, Tap]) -> Looked:
+        """The arrays and numbers that answer a probe (see kd_engine.looking.ask), with `ROLE_logits` and
+        `image`; `similarity` is the student's map to the teacher's.
+
+        KdError when the question makes no sense here. Leaves both models as they were.
+        """
+        models: dict[str, looking.Looked] = {}
+        if "teacher" in command.roles and self._teacher is not None:
+            models["teacher"] = (self._teacher.module, self._teacher.taps)
+        if "student" in command.roles:
+            models["student"] = (module, taps)
+        batches = self._room.batches(_part(command.part))
+        if not 0 <= command.sample < len(batches):
+            raise KdError(f"no sample {command.sample} in the {command.part} part: it has {len(batches)}.")
+        index = np.array([command.sample])
+        image = batches.inputs(index)[0]
+        masks = batches.subset.masks(index)
+        mask = None if masks is None else masks[0]
+        arrays, numbers = looking.ask(command.probe, models, command.tap, image, mask)
+        for role, (model, _) in models.items():
+            with looking.undisturbed(model), torch.no_grad():
+                arrays[f"{role}_logits"] = model(image[None]).float().cpu().numpy()[0]
+        if "student_similarity" in numbers:
+            numbers["similarity"] = numbers.pop("student_similarity")
+        return {**arrays, "image": batches.subset.images(index)[0]}, numbers
+
+
+def keep(run: RunFolder, name: str, arrays: dict[str, np.ndarray]) -> str:
+    """Write arrays to a file of the run's folder; returns its path."""
+    return str(run.write(name, lambda temporary: snapshots.save(temporary, arrays)))
+
+
+def _part(name: str) -> Part:
+    for part in ("train", "validation", "test"):
+        if part == name:
+            return part
+    raise KdError(f"no part '{name}' of the data.", "There are train, validation and test.")

@@ -1,0 +1,351 @@
+"""An engine in a child process: the same events and commands, and nothing here imports torch.
+
+The child (`python -m kd_engine.worker`) speaks JSON, one object a line: requests on its standard input,
+messages on its standard output. A crash or a kill of the child is a `RunFailed` that says so; the store
+stays resumable. When this process ends without a word, the child stops its run and keeps it; after `detach`
+it trains on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import os
+import queue
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kd_engine import commands, events, paths
+from kd_engine.commands import Command
+from kd_engine.errors import EngineDied
+from kd_engine.events import Event, RunFailed, RunResumed, RunStarted
+
+if TYPE_CHECKING:
+    from kd_engine.recipe import Recipe
+    from kd_engine.session import Session
+
+
+@dataclass(frozen=True)
+class Ready:
+    """The engine stands and has imported what it needs. catalog: see kd_engine.catalog, as JSON."""
+
+    catalog: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """To the question with this id: values, or an error with the way out."""
+
+    id: str
+    values: dict[str, Any] | None
+    error: str = ""
+    hint: str = ""
+
+
+@dataclass(frozen=True)
+class Gone:
+    """The child ended. `start()` makes a new one."""
+
+    reason: str
+
+
+Message = Event | Ready | Answer | Gone
+
+
+class Engine:
+    """A child process that trains, and answers questions. All calls are thread-safe; none waits for the
+    child."""
+
+    def __init__(self) -> None:
+        self._child: subprocess.Popen[str] | None = None
+        self._inbox: queue.Queue[Message] = queue.Queue()
+        self._lock = threading.Lock()
+        self._numbers = itertools.count(1)
+        self._closing = False
+        self._run = ""  # the run that is going, by name; "?" before it has one
+        self._step = 0
+
+    @property
+    def alive(self) -> bool:
+        return self._child is not None and self._child.poll() is None
+
+    @property
+    def pid(self) -> int | None:
+        """The child's process id, while there is one."""
+        return self._child.pid if self._child is not None else None
+
+    def start(self) -> None:
+        """Start the child, unless it lives. `Ready` follows some seconds later."""
+        with self._lock:
+            if self.alive:
+                return
+            self._closing = False
+            self._child = child = subprocess.Popen(
+                [sys.executable, "-m", "kd_engine.worker"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=_log_file(),
+                text=True,
+                encoding="utf-8",
+                env={**os.environ, "PYTHONUNBUFFERED": "1"},
+                creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
+                start_new_session=os.name != "nt",  # a Ctrl+C in the terminal is for this process to handle
+            )
+        threading.Thread(target=self._listen, args=(child,), name="kd-engine-listener", daemon=True).start()
+
+    def run(self, document: dict[str, Any], runs: Path | str | None = None) -> None:
+        """Start a run of a recipe document. What is wrong with it comes back as a RunFailed."""
+        self._begin({"run": document, "runs": _text(runs)})
+
+    def resume(self, run: str | Path, runs: Path | str | None = None) -> None:
+        """Go on with a stored run."""
+        self._begin({"resume": str(run), "runs": _text(runs)})
+
+    def send(self, command: Command) -> None:
+        """A command for the run that is going; without one it is ignored."""
+        self._write(commands.to_json(command))
+
+    def ask(self, what: str, **values: Any) -> str:
+        """A question (see kd_engine.answers): its `Answer` will have the id that is returned."""
+        number = str(next(self._numbers))
+        plain = {name: str(value) if isinstance(value, Path) else value for name, value in values.items()}
+        self._write({"ask": what, "id": number, "values": plain})
+        return number
+
+    def detach(self) -> None:
+        """Let the child finish its run when this process ends; it then ends itself."""
+        self._write({"detach": True})
+
+    def messages(self, timeout: float = 0.0) -> list[Message]:
+        """All that has arrived, after waiting up to `timeout` seconds for the first."""
+        found: list[Message] = []
+        try:
+            found.append(self._inbox.get(timeout=timeout) if timeout > 0 else self._inbox.get_nowait())
+            while True:
+                found.append(self._inbox.get_nowait())
+        except queue.Empty:
+            return found
+
+    def close(self, timeout: float = 10.0) -> None:
+        """End the child: a run that is going is stopped and kept, unless detached. Idempotent."""
+        with self._lock:
+            self._closing = True
+            child, self._child = self._child, None
+        if child is None:
+            return
+        if child.stdin is not None:
+            with contextlib.suppress(OSError):  # it may be gone already
+                child.stdin.close()
+        try:
+            child.wait(timeout)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
+
+    def leave(self) -> None:
+        """Forget a detached child without ending it."""
+        with self._lock:
+            self._closing = True
+            self._child = None
+
+    def _begin(self, request: dict[str, Any]) -> None:
+        self._run, self._step = "?", 0
+        self._write(request)
+
+    def _write(self, request: dict[str, Any]) -> None:
+        with self._lock:
+            child = self._child
+            if child is None or child.stdin is None:
+                self._inbox.put(Gone("The engine is not running."))
+                return
+            try:
+                child.stdin.write(json.dumps(request) + "\n")
+                child.stdin.flush()
+            except OSError:
+                return  # it just died: the listener tells
+
+    def _listen(self, child: subprocess.Popen[str]) -> None:
+        assert child.stdout is not None
+        for line in child.stdout:
+            message = _read(line)
+            if message is not None:
+                self._follow(message)
+                self._inbox.put(message)
+        code = child.wait()
+        child.stdout.close()
+        if self._closing:
+            return
+        reason = f"The engine's process ended unexpectedly ({_ending(code)})."
+        if self._run:
+            self._inbox.put(self._run_died(reason))
+            self._run = ""
+        self._inbox.put(Gone(reason))
+
+    def _run_died(self, reason: str) -> RunFailed:
+        hint = "The run can be resumed from its last checkpoint."
+        return RunFailed(
+            run=self._run, error="engine_died", message=reason, hint=hint, step=self._step, resumable=True
+        )
+
+    def _follow(self, message: Message) -> None:
+        """Know which run is going, to be able to say which one died."""
+        if isinstance(message, (RunStarted, RunResumed)):
+            self._run = message.run
+        elif isinstance(message, events.ENDS):
+            self._run = ""
+        self._step = getattr(message, "step", self._step)
+
+
+class RemoteSession:
+    """A Session whose engine lives in a child process of its own: the same face, the same events."""
+
+    def __init__(self, recipe: Recipe, runs: Path | str | None = None) -> None:
+        self._engine = Engine()
+        self._engine.start()
+        self._engine.run(recipe.document(), runs)
+
+    @classmethod
+    def resume(cls, run: str | Path, runs: Path | str | None = None) -> RemoteSession:
+        session = cls.__new__(cls)
+        session._engine = Engine()
+        session._engine.start()
+        session._engine.resume(run, runs)
+        return session
+
+    @property
+    def pid(self) -> int | None:
+        return self._engine.pid
+
+    def send(self, command: Command) -> None:
+        self._engine.send(command)
+
+    def __iter__(self) -> Iterator[Event]:
+        try:
+            while True:
+                for message in self._engine.messages(timeout=1.0):
+                    if isinstance(message, Gone):
+                        raise EngineDied(message.reason)
+                    if isinstance(message, Event):
+                        yield message
+                        if isinstance(message, events.ENDS):
+                            return
+        finally:
+            self._engine.close()
+
+
+def open_session(
+    recipe: Recipe, runs: Path | str | None = None, *, in_process: bool = False
+) -> Session | RemoteSession:
+    """A run of `recipe`: in a child process, where a crash harms nothing else, or in this one."""
+    if in_process:
+        from kd_engine.session import Session
+
+        return Session(recipe, runs)
+    return RemoteSession(recipe, runs)
+
+
+class LocalEngine:
+    """The face of `Engine` with the work done by a thread of this process: for tests and debugging."""
+
+    def __init__(self) -> None:
+        self._inbox: queue.Queue[Message] = queue.Queue()
+        self._requests: queue.Queue[str] = queue.Queue()
+        self._numbers = itertools.count(1)
+        self._thread: threading.Thread | None = None
+        self.pid = None
+
+    @property
+    def alive(self) -> bool:
+        return self._thread is not None and self._thread.is_alive()
+
+    def start(self) -> None:
+        if not self.alive:
+            self._requests = queue.Queue()
+            self._thread = threading.Thread(target=self._work, name="kd-engine", daemon=True)
+            self._thread.start()
+
+    def run(self, document: dict[str, Any], runs: Path | str | None = None) -> None:
+        self._write({"run": document, "runs": _text(runs)})
+
+    def resume(self, run: str | Path, runs: Path | str | None = None) -> None:
+        self._write({"resume": str(run), "runs": _text(runs)})
+
+    def send(self, command: Command) -> None:
+        self._write(commands.to_json(command))
+
+    def ask(self, what: str, **values: Any) -> str:
+        number = str(next(self._numbers))
+        plain = {name: str(value) if isinstance(value, Path) else value for name, value in values.items()}
+        self._write({"ask": what, "id": number, "values": plain})
+        return number
+
+    def detach(self) -> None:
+        """Nothing to let go of: the work ends with this process."""
+
+    leave = detach
+
+    messages = Engine.messages
+
+    def close(self, timeout: float = 10.0) -> None:
+        if self._thread is not None:
+            self._requests.put("")
+            self._thread.join(timeout)
+            self._thread = None
+
+    def _write(self, request: dict[str, Any]) -> None:
+        self._requests.put(json.dumps(request) + "\n")
+
+    def _work(self) -> None:
+        from kd_engine.worker import serve
+
+        def tell(text: str) -> None:
+            message = _read(text)
+            if message is not None:
+                self._inbox.put(message)
+
+        serve(iter(self._requests.get, ""), tell)
+
+
+def _read(line: str) -> Message | None:
+    """A message from its line; None for what is none (something else printed to standard output)."""
+    try:
+        data = json.loads(line)
+    except ValueError:
+        return None
+    if not isinstance(data, dict):
+        return None
+    if "event" in data:
+        return events.from_json(data)
+    if "ready" in data:
+        return Ready(data["ready"])
+    if "answer" in data:
+        return Answer(data["answer"], data.get("values"), data.get("error", ""), data.get("hint", ""))
+    return None
+
+
+def _log_file() -> Any:
+    """Where the child's complaints go: engine.log in the cache; nowhere when that cannot be written."""
+    try:
+        folder = paths.cache()
+        folder.mkdir(parents=True, exist_ok=True)
+        log = open(folder / "engine.log", "a", encoding="utf-8")  # noqa: SIM115 (the child keeps it)
+    except OSError:
+        return subprocess.DEVNULL
+    log.write(f"-- {time.strftime('%Y-%m-%d %H:%M:%S')}\n")
+    log.flush()
+    return log
+
+
+def _ending(code: int) -> str:
+    return f"killed by signal {-code}" if code < 0 else f"exit code {code}"
+
+
+def _text(path: Path | str | None) -> str | None:
+    return None if path is None else str(path)

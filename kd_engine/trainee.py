@@ -1,0 +1,170 @@
+"""One student in training: its lesson, its optimizer, and what has happened since the last report."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from kd_engine.backend import Backend
+from kd_engine.lesson import LABEL, Lesson, term_names
+from kd_engine.methods import Method, create
+from kd_engine.optim import make_optimizer, set_rate
+from kd_engine.recipe import MethodSection, NamedSection, get_at
+from kd_engine.registry import find
+from kd_engine.signals import Shapes, Signals
+from kd_engine.stages import Learner
+from kd_engine.taps import Tap
+from kd_engine.tasks import Task
+
+
+@dataclass
+class Report:
+    """Means over some steps. terms: raw; weighted: times their weights. bad: the first step whose loss is
+    no number."""
+
+    steps: int = 0
+    loss: float = 0.0
+    terms: dict[str, float] = field(default_factory=dict)
+    weighted: dict[str, float] = field(default_factory=dict)
+    right: float = 0.0
+    counted: float = 0.0
+    bad: int | None = None
+    bad_terms: tuple[str, ...] = ()
+
+    @property
+    def top1(self) -> float | None:
+        """Accuracy on the labelled samples that were trained on; None when there were none."""
+        return self.right / self.counted if self.counted else None
+
+
+class Trainee:
+    """A student, its lesson and optimizer, over one stage."""
+
+    def __init__(
+        self,
+        learner: Learner,
+        module: nn.Module,
+        taps: dict[str, Tap],
+        task: Task,
+        shapes: tuple[Shapes, Shapes] | None,
+        optimizer: NamedSection,
+        backend: Backend,
+    ) -> None:
+        self.learner = learner
+        self.name = learner.name
+        self.module = module
+        self.taps = taps
+        self.lr = 0.0
+        self.terms = term_names([section.method for section in learner.methods])
+        methods: dict[str, Method] = {
+            name: create(section.method, **_knobs(section))
+            for name, section in zip(self.terms, learner.methods, strict=True)
+        }
+        self.lesson = Lesson(module, taps, task, methods, shapes)
+        self.backend = backend
+        backend.place(self.lesson)
+        self.optimizer = make_optimizer(optimizer, self.lesson.parameters())
+        self.scaler = backend.scaler()
+        self._records: list[tuple[int, Tensor, dict[str, Tensor], dict[str, float]]] = []
+        self._hits: list[tuple[Tensor, Tensor]] = []
+        self.epoch = Report()  # over the epoch so far
+        self.best: tuple[float, int] | None = None  # best validation top-1, and after which epoch
+
+    def set_knobs(self, document: dict[str, Any]) -> None:
+        """Take the values that stand in the recipe now: weights, and every method's knobs."""
+        place = get_at(document, self.learner.path)
+        self.lesson.weights[LABEL] = float(place.get("label_weight", self.learner.label_weight))
+        for name, values in zip(self.terms, place.get("methods", ()), strict=True):
+            method = self.lesson.methods[name]
+            knobs = {key: value for key, value in values.items() if key != "method"}
+            method.knobs = find("methods", values["method"]).Knobs(**knobs)
+            self.lesson.weights[name] = float(values["weight"])
+
+    def learn(self, step: int, lr: float, inputs: Tensor, teacher: Signals | None, target: Tensor) -> None:
+        """One optimizer step. Nothing here waits for the device: numbers are read when a report is made."""
+        self.lr = lr
+        set_rate(self.optimizer, lr)
+        self.module.train()
+        self.optimizer.zero_grad(set_to_none=True)
+        with self.backend.autocast():
+            total, terms, hits = self.lesson(inputs, teacher, target)
+        scaler = self.scaler
+        if scaler.is_enabled():
+            scaler.scale(total).backward()
+            scaler.step(self.optimizer)
+            scaler.update()
+        else:
+            total.backward()
+            self.optimizer.step()
+        detached = {name: term.detach() for name, term in terms.items()}
+        self._records.append((step, total.detach(), detached, dict(self.lesson.weights)))
+        self._hits.append(hits)
+
+    def report(self) -> Report:
+        """Means since the last report; also added to the epoch's. Waits for the device once."""
+        made = Report(steps=len(self._records))
+        if self._records:
+            self._fill(made)
+            _add(self.epoch, made)
+        self._records, self._hits = [], []
+        return made
+
+    def state(self) -> dict[str, Any]:
+        """All that a resume needs, as plain values and tensors."""
+        return {
+            "lesson": self.lesson.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "epoch": vars(self.epoch),
+            "best": self.best,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self.lesson.load_state_dict(state["lesson"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if state["scaler"]:
+            self.scaler.load_state_dict(state["scaler"])
+        self.epoch = Report(**{**state["epoch"], "bad_terms": tuple(state["epoch"]["bad_terms"])})
+        self.best = tuple(state["best"]) if state["best"] else None
+        self._records, self._hits = [], []
+
+    def close(self) -> None:
+        self.lesson.close()
+
+    def _fill(self, made: Report) -> None:
+        flat = torch.stack(
+            [value.float() for _, total, terms, _ in self._records for value in (total, *terms.values())]
+        )
+        hits = torch.stack([torch.stack(pair) for pair in self._hits]).sum(0)
+        numbers = iter(flat.tolist())  # waits for the device: once a report, not once a step
+        made.right, made.counted = hits.tolist()
+        for step, _, terms, weights in self._records:
+            loss = next(numbers)
+            values = {name: next(numbers) for name in terms}
+            if made.bad is None and not math.isfinite(loss):
+                made.bad = step
+                made.bad_terms = tuple(name for name, value in values.items() if not math.isfinite(value))
+            made.loss += loss / made.steps
+            for name, value in values.items():
+                made.terms[name] = made.terms.get(name, 0.0) + value / made.steps
+                made.weighted[name] = made.weighted.get(name, 0.0) + weights[name] * value / made.steps
+
+
+def _knobs(section: MethodSection) -> dict[str, Any]:
+    return {**section.more, "weight": section.weight}
+
+
+def _add(whole: Report, part: Report) -> None:
+    """Fold `part` into running means over `whole`."""
+    share = part.steps / (whole.steps + part.steps)
+    whole.loss += (part.loss - whole.loss) * share
+    for mine, theirs in ((whole.terms, part.terms), (whole.weighted, part.weighted)):
+        for name, value in theirs.items():
+            mine[name] = mine.get(name, 0.0) + (value - mine.get(name, 0.0)) * share
+    whole.steps += part.steps
+    whole.right += part.right
+    whole.counted += part.counted

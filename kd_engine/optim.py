@@ -41,7 +41,8 @@ def rate_factor(schedule: NamedSection, step: int, steps: int, steps_per_epoch: 
         return final + (1 - final) * 0.5 * (1 + math.cos(math.pi * progress))
     if schedule.name == "step":
         passed = sum(step / steps >= milestone for milestone in milestones(settings["milestones"]))
-        return math.pow(settings["factor"], passed)
+        factor: float = settings["factor"]
+        return math.pow(factor, passed)
     return 1.0
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
+import PIL
 from PIL import Image, ImageOps
 
 from kd_engine.datasets import chunks
@@ -20,6 +21,7 @@ from kd_engine.errors import DataError
 EXTENSIONS = {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 BROKEN = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
 WORKERS = min(8, os.cpu_count() or 1)
+DECODER = 1  # to be raised when `decode` gives other pixels
 LARGE = 16_384  # bytes of a file worth a thread
 
 Out = TypeVar("Out")
@@ -122,8 +124,8 @@ def decode_all(files: Sequence[Path], work: Callable[[Path], Out]) -> Iterator[O
 
 
 def listing_key(files: Iterable[Path], size: int) -> str:
-    """Changes when a file is added, removed, renamed or written to."""
-    digest = hashlib.blake2b(str(size).encode(), digest_size=16)
+    """Changes when a file is added, removed, renamed or written to, and when it may be decoded otherwise."""
+    digest = hashlib.blake2b(f"{DECODER}|{PIL.__version__}|{size}".encode(), digest_size=16)
     for file in files:
         stat = file.stat()
         digest.update(f"\n{file}|{stat.st_size}|{stat.st_mtime_ns}".encode("utf-8", "surrogateescape"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from kd_engine.datasets import IMAGENET, Dataset, Loaded, Part, Progress, Resident, stratified
-from kd_engine.datasets._images import BROKEN, Files, decode, decode_all, image_files, measure
+from kd_engine.datasets._images import BROKEN, Files, decode, decode_all, image_files, listing_key, measure
+from kd_engine.datasets._kept import keep, recall
 from kd_engine.errors import DataError
 from kd_engine.knobs import Knobs, knob
 
@@ -18,6 +20,7 @@ TRAIN = ("train", "training")
 TEST = ("test", "testing", "val", "valid", "validation")  # the first one present is the test part
 LAYOUT = "Expected PATH/train/CLASS/* and PATH/test/CLASS/*, or PATH/CLASS/*, with one folder for each class."
 MOST_BROKEN = 0.01
+WORTH_KEEPING_S = 1.0  # pictures that took longer to decode are kept decoded
 SMALLEST, LARGEST = 64, 224  # the size chosen for images of different sizes lies between these
 
 
@@ -126,7 +129,10 @@ def _part(listing: Listing, group: np.ndarray, pixels: np.ndarray | None, size: 
 
 def _read(files: Sequence[Path], size: int, progress: Progress) -> tuple[np.ndarray, set[Path]]:
     """All pixels, and the files that cannot be read (whose pixels are black)."""
-    pixels = np.zeros((len(files), 3, size, size), np.uint8)
+    key, shape, start = listing_key(files, size), (len(files), 3, size, size), time.monotonic()
+    if (kept := recall(key, shape)) is not None:
+        return kept, set()
+    pixels = np.zeros(shape, np.uint8)
 
     def one(file: Path) -> np.ndarray | None:
         try:
@@ -142,6 +148,8 @@ def _read(files: Sequence[Path], size: int, progress: Progress) -> tuple[np.ndar
             pixels[k] = image
         if k % 500 == 0:
             progress("reading the pictures", k / len(files))
+    if not damaged and time.monotonic() - start > WORTH_KEEPING_S:
+        keep(key, pixels)
     return pixels, damaged
 
 

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from kd_engine.data import prepare
-from kd_engine.datasets import IMAGENET, Loaded, _images
+from kd_engine.datasets import IMAGENET, Loaded, _images, _kept, image_folder
 from kd_engine.datasets._images import Files, rgb
 from kd_engine.datasets.image_folder import ImageFolder
 from kd_engine.errors import DataError
@@ -245,6 +245,54 @@ def test_too_many_damaged_pictures_are_an_error_with_their_names(tmp_path):
     for k in range(1, 12):
         shutil.copy(tmp_path / "cat" / "20.png", tmp_path / "cat" / f"{k}.png")
     assert "1 of 100" in load(tmp_path).notes[0]  # exactly one in a hundred is still skipped
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch) -> Path:
+    """An empty cache in which everything is worth keeping."""
+    monkeypatch.setenv("KD_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(image_folder, "WORTH_KEEPING_S", -1)
+    return tmp_path / "cache"
+
+
+def test_pictures_are_decoded_once_and_again_when_a_file_changes(tmp_path, cache, monkeypatch):
+    write_pictures(tmp_path / "pets", 6)
+    first = load(tmp_path / "pets")
+    decoded = []
+
+    def counting(file: Path, size: int) -> np.ndarray:
+        decoded.append(file.name)
+        return _images.decode(file, size)
+
+    monkeypatch.setattr(image_folder, "decode", counting)
+    again = load(tmp_path / "pets")
+    assert decoded == []
+    assert again.train.fingerprint() == first.train.fingerprint()
+    load(tmp_path / "pets", size=8)
+    assert len(decoded) == 12
+    Image.new("RGB", (16, 16)).save(tmp_path / "pets" / "cat" / "0.png")
+    changed = load(tmp_path / "pets")
+    assert len(decoded) == 24
+    assert changed.train.fingerprint() + changed.test.fingerprint() != (
+        first.train.fingerprint() + first.test.fingerprint()
+    )
+
+
+def test_what_is_kept_is_bounded_and_never_trusted_when_damaged(tmp_path, cache):
+    write_pictures(tmp_path / "pets", 6)
+    wanted = load(tmp_path / "pets").train.fingerprint()
+    kept = next((cache / "pictures").iterdir())
+    kept.write_bytes(kept.read_bytes()[:-50])
+    assert load(tmp_path / "pets").train.fingerprint() == wanted
+    for size in range(8, 16):
+        load(tmp_path / "pets", size=size)
+    assert len(list((cache / "pictures").iterdir())) == _kept.MOST
+
+
+def test_a_cache_that_cannot_be_written_does_no_harm(tmp_path, cache):
+    cache.write_text("a file where the folder should be")
+    write_pictures(tmp_path / "pets", 6)
+    assert len(load(tmp_path / "pets").train) == 9
 
 
 def test_files_that_are_no_pictures_do_not_count(tmp_path):

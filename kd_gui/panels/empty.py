@@ -1,0 +1,47 @@
+"""An empty panel: what will appear here, and the one button that fills it."""
+
+from __future__ import annotations
+
+from PySide6.QtCore import Qt, Signal
+from PySide6.QtWidgets import QPushButton, QStackedLayout, QVBoxLayout, QWidget
+
+from kd_gui.theme.widgets import GAP, Caption, with_role
+
+
+class Empty(QWidget):
+    """A sentence and a button. `asked()`: the button was pressed."""
+
+    asked = Signal()
+
+    def __init__(self, sentence: str, button: str, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        words = Caption(sentence)
+        words.setWordWrap(True)
+        words.setAlignment(Qt.AlignmentFlag.AlignCenter)
+        self.button = with_role(QPushButton(button, self), "pill")
+        self.button.clicked.connect(lambda _checked=False: self.asked.emit())
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.setSpacing(GAP)
+        column.addStretch(1)
+        column.addWidget(words)
+        column.addWidget(self.button, 0, Qt.AlignmentFlag.AlignHCenter)
+        column.addStretch(1)
+
+
+class Filled(QWidget):
+    """Shows `content`, or `empty` while there is nothing to show."""
+
+    def __init__(self, empty: Empty, content: QWidget, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.empty = empty
+        self._stack = QStackedLayout(self)
+        self._stack.addWidget(empty)
+        self._stack.addWidget(content)
+
+    def set_filled(self, filled: bool) -> None:
+        self._stack.setCurrentIndex(1 if filled else 0)
+
+    @property
+    def filled(self) -> bool:
+        return self._stack.currentIndex() == 1

@@ -11,8 +11,9 @@ from kd_gui.forms.field import QuietCombo
 from kd_gui.forms.fields import WIDTH
 from kd_gui.forms.pane import Pane, Slot, form_into
 from kd_gui.forms.switch import Switch
-from kd_gui.forms.weights import WeightsField, bundled_for
+from kd_gui.forms.weights import WeightsField
 from kd_gui.state import edits
+from kd_gui.state.bundled import teacher_for
 from kd_gui.state.draft import Draft
 from kd_gui.theme import font, title_font
 from kd_gui.theme.widgets import GAP, Caption, Elided, Text
@@ -76,10 +77,11 @@ class ModelPane(Pane):
         model = self.combo.itemData(index)
         if model is None or model == self.draft.value(self.role)["model"]:
             return
-        bundled = bundled_for(model) if self.role == "teacher" else []
-        weights = f"bundled:{bundled[0]}" if bundled else None
+        found = teacher_for(self.draft.value("data.dataset"), model) if self.role == "teacher" else None
+        fits = found is not None and found.model == model
+        weights, knobs = (found.weights, found.knobs) if found and fits else (None, None)
         text = self.tr("Change {} to {}").format(self.role, model)
-        self.draft.edit(text, edits.with_model(self.draft.document, self.role, model, weights))
+        self.draft.edit(text, edits.with_model(self.draft.document, self.role, model, weights, knobs))
 
 
 class DatasetPane(Pane):
@@ -115,7 +117,17 @@ class DatasetPane(Pane):
         name = self.combo.itemData(index)
         if name != self.draft.value("data.dataset"):
             text = self.tr("Change dataset to {}").format(name)
-            self.draft.edit(text, edits.with_dataset(self.draft.document, name))
+            self.draft.edit(text, self._fitting(edits.with_dataset(self.draft.document, name), name))
+
+    def _fitting(self, document: edits.Document, dataset: str) -> edits.Document:
+        """With a bundled teacher for the new dataset, where the old one was bundled and there is one."""
+        teacher = document["teacher"]
+        if teacher is None or not str(teacher["weights"]).startswith("bundled:"):
+            return document
+        found = teacher_for(dataset, teacher["model"])
+        if found is None:
+            return document
+        return edits.with_model(document, "teacher", found.model, found.weights, found.knobs)
 
 
 class MethodRow(QWidget):

@@ -3,28 +3,16 @@ file."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from PySide6.QtCore import Signal
 from PySide6.QtWidgets import QFileDialog, QHBoxLayout, QWidget
 
-from kd_engine import paths
 from kd_gui.forms.field import QuietCombo
+from kd_gui.state.bundled import bundled
 from kd_gui.theme.widgets import Text
 
 _BROWSE = object()
-
-
-def bundled_for(model: str) -> list[str]:
-    """The names of bundled weights whose model card says that they are `model`'s; without a card, all."""
-    found = []
-    for file in sorted((paths.resources() / "teachers").glob("*.safetensors")):
-        card = file.with_suffix(".json")
-        of = json.loads(card.read_text(encoding="utf-8")).get("model", model) if card.is_file() else model
-        if of == model:
-            found.append(file.stem)
-    return found
 
 
 class WeightsField(QWidget):
@@ -40,8 +28,9 @@ class WeightsField(QWidget):
         self.combo = QuietCombo()
         self.combo.setAccessibleName(self.tr("Weights"))
         self.combo.addItem(self.tr("untrained"), None)
-        for name in bundled_for(model):
-            self.combo.addItem(name, f"bundled:{name}")
+        for one in bundled():
+            if one.model == model:
+                self.combo.addItem(one.name, one.weights)
         if torchvision:
             self.combo.addItem(self.tr("ImageNet (torchvision)"), "torchvision")
         self._current = current

@@ -126,8 +126,7 @@ class Draft(QObject):
                 self._state = self._completed(self._state)
             except RecipeError as error:
                 self._state = _State({}, {}, "", "")
-                if name := next(iter(preset_files()), ""):
-                    self.load_preset(name)
+                self._load_first_preset()
                 self.trouble.emit(str(error))
         self.catalog_changed.emit()
         self.changed.emit("")
@@ -204,6 +203,15 @@ class Draft(QObject):
         """What the engine says about this document (its answer to "describe")."""
         self.facts = dict(facts)
         self.facts_changed.emit()
+
+    def _load_first_preset(self) -> None:
+        """The first that this catalog can run; nothing is loaded when it can run none."""
+        for name in preset_files():
+            try:
+                self.load_preset(name)
+            except RecipeError:
+                continue  # it names a plug-in that is broken here; the catalog lists it as such
+            return
 
     def _with(self, document: Document) -> _State:
         old = self._state

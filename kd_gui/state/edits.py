@@ -30,9 +30,15 @@ def with_value(document: Mapping[str, Any], path: str, value: Any) -> Document:
     return changed
 
 
-def with_model(document: Mapping[str, Any], role: str, model: str, weights: str | None) -> Document:
-    """Another teacher or student, its settings at their defaults."""
-    return with_value(document, role, {"model": model, "weights": weights})
+def with_model(
+    document: Mapping[str, Any],
+    role: str,
+    model: str,
+    weights: str | None,
+    knobs: Mapping[str, Any] | None = None,
+) -> Document:
+    """Another teacher or student; its settings are `knobs`, and the defaults where those say nothing."""
+    return with_value(document, role, {**(knobs or {}), "model": model, "weights": weights})
 
 
 def with_dataset(document: Mapping[str, Any], dataset: str) -> Document:

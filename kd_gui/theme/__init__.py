@@ -110,7 +110,7 @@ def apply(app: QApplication) -> None:
 
 def icon(name: str, color: str = "", size: int = 16) -> QIcon:
     """An icon in `color` (a token's value; muted ink when empty). Remake it on `theme().changed`."""
-    return tinted(name, color or theme().tokens.muted, size)
+    return tinted(name, color or theme().tokens.muted, size, disabled=theme().tokens.faint)
 
 
 def series_style(name: str, index: int = 0) -> tuple[str, Qt.PenStyle]:

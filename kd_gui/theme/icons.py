@@ -17,17 +17,25 @@ def icon_names() -> list[str]:
     return sorted(file.stem for file in (paths.resources() / "icons").glob("*.svg"))
 
 
-def tinted(name: str, color: str, size: int = 16) -> QIcon:
+def tinted(name: str, color: str, size: int = 16, *, disabled: str = "") -> QIcon:
     """resources/icons/`name`.svg with `currentColor` replaced by `color`, for one to three pixels a point.
 
-    KeyError when there is no such icon.
+    disabled: the colour while its button is disabled; the style's own way when empty. KeyError when there is
+    no such icon.
     """
     file = paths.resources() / "icons" / f"{name}.svg"
     if not file.is_file():
         raise KeyError(f"no icon '{name}'; there are: {', '.join(icon_names())}")
-    text = file.read_text(encoding="utf-8").replace("currentColor", color)
-    renderer = QSvgRenderer(QByteArray(text.encode()))
+    text = file.read_text(encoding="utf-8")
     made = QIcon()
+    _add(made, text.replace("currentColor", color), size, QIcon.Mode.Normal)
+    if disabled:
+        _add(made, text.replace("currentColor", disabled), size, QIcon.Mode.Disabled)
+    return made
+
+
+def _add(made: QIcon, text: str, size: int, mode: QIcon.Mode) -> None:
+    renderer = QSvgRenderer(QByteArray(text.encode()))
     for ratio in (1, 2, 3):
         pixmap = QPixmap(size * ratio, size * ratio)
         pixmap.fill(Qt.GlobalColor.transparent)
@@ -35,5 +43,4 @@ def tinted(name: str, color: str, size: int = 16) -> QIcon:
         renderer.render(painter, QRectF(0, 0, size * ratio, size * ratio))
         painter.end()
         pixmap.setDevicePixelRatio(ratio)
-        made.addPixmap(pixmap)
-    return made
+        made.addPixmap(pixmap, mode)

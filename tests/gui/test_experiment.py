@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from kd_gui.forms.weights import WeightsField
 from kd_gui.panels import experiment
 from kd_gui.panels.experiment import ExperimentPanel
 from kd_gui.state import edits, example
+from kd_gui.state.bundled import bundled
 from kd_gui.state.draft import Draft
 from tests.gui.hosting import show_inside
 
@@ -44,6 +46,18 @@ def pick(combo: QComboBox, data: object) -> None:
     assert index >= 0
     combo.setCurrentIndex(index)
     combo.activated.emit(index)
+
+
+def write_teachers(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two bundled teachers, as safetensors files with a card and no tensors, and a file that is none."""
+    (folder / "teachers").mkdir()
+    for dataset, model, knobs in (("digits", "resnet20", {"shortcut": "A"}), ("scenes", "resnet56", {})):
+        card = {"model": model, "knobs": knobs, "recipe": {"data": {"dataset": dataset}}}
+        header = json.dumps({"__metadata__": {"kd_card": json.dumps(card)}}).encode()
+        file = folder / "teachers" / f"{dataset}-{model}.safetensors"
+        file.write_bytes(struct.pack("<Q", len(header)) + header)
+    (folder / "teachers" / "torn.safetensors").write_bytes(b"{}")
+    monkeypatch.setattr("kd_gui.state.bundled.teachers", lambda: folder / "teachers")
 
 
 def opened(panel: ExperimentPanel, key: str):
@@ -91,11 +105,7 @@ def test_a_family_is_a_heading_that_cannot_be_chosen(panel: ExperimentPanel) -> 
 def test_weights_are_offered_by_model_card_and_from_a_file(
     qtbot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "teachers").mkdir()
-    for name, model in (("digits-resnet20", "resnet20"), ("scenes-resnet56", "resnet56")):
-        (tmp_path / "teachers" / f"{name}.safetensors").touch()
-        (tmp_path / "teachers" / f"{name}.json").write_text(json.dumps({"model": model}))
-    monkeypatch.setattr("kd_gui.forms.weights.paths.resources", lambda: tmp_path)
+    write_teachers(tmp_path, monkeypatch)
     field = WeightsField("resnet20", None, torchvision=False)
     qtbot.addWidget(field)
     texts = [field.combo.itemText(i) for i in range(field.combo.count())]
@@ -109,6 +119,32 @@ def test_weights_are_offered_by_model_card_and_from_a_file(
     field.combo.activated.emit(field.combo.count() - 1)
     assert heard == ["bundled:digits-resnet20", "/a/b.pt"]
     assert field.combo.currentText() == "b.pt"
+
+
+def test_a_bundled_teacher_follows_the_dataset(
+    draft: Draft, panel: ExperimentPanel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_teachers(tmp_path, monkeypatch)
+    pane = opened(panel, "teacher")
+    pick(pane.combo, "resnet56")
+    assert draft.value("teacher.weights") is None  # trained on another dataset
+    pick(pane.combo, "resnet20")
+    taken = {"model": "resnet20", "weights": "bundled:digits-resnet20", "shortcut": "A"}
+    assert draft.value("teacher") == taken
+    pick(opened(panel, "dataset").combo, "scenes")
+    assert draft.value("teacher.weights") == "bundled:scenes-resnet56"
+    assert draft.value("teacher.model") == "resnet56"
+    pick(panel.card("dataset").content.combo, "folder")
+    assert draft.value("teacher.weights") == "bundled:scenes-resnet56"  # none fits: the check tells
+    draft.undo_stack.undo()
+    draft.undo_stack.undo()
+    assert draft.value("data.dataset") == "digits"
+    assert draft.value("teacher.model") == "resnet20"
+
+
+def test_the_teachers_that_come_with_the_program_are_known() -> None:
+    known = {one.name: (one.model, one.dataset) for one in bundled()}
+    assert known["digits-resnet20"] == ("resnet20", "digits")
 
 
 def test_another_dataset_brings_its_own_settings(draft: Draft, panel: ExperimentPanel) -> None:

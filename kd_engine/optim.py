@@ -32,7 +32,8 @@ def rate_factor(schedule: NamedSection, step: int, steps: int, steps_per_epoch: 
     left.
     """
     settings = schedule.more
-    warmup = min(round(settings["warmup_epochs"] * steps_per_epoch), steps)
+    warmup_epochs: float = settings["warmup_epochs"]
+    warmup = min(round(warmup_epochs * steps_per_epoch), steps)
     if step < warmup:
         return (step + 1) / warmup
     progress = (step - warmup) / max(1, steps - warmup)
@@ -41,8 +42,7 @@ def rate_factor(schedule: NamedSection, step: int, steps: int, steps_per_epoch: 
         return final + (1 - final) * 0.5 * (1 + math.cos(math.pi * progress))
     if schedule.name == "step":
         passed = sum(step / steps >= milestone for milestone in milestones(settings["milestones"]))
-        factor: float = settings["factor"]
-        return math.pow(factor, passed)
+        return math.pow(settings["factor"], passed)
     return 1.0
 
 

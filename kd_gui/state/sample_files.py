@@ -18,7 +18,7 @@ from kd_engine.errors import StoreError
 NO_LABEL = -1
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Pictures:
     """The pictures that can be looked at, and the teacher's word on each where there is one. K pictures,
     C classes, S×S pixels.
@@ -47,7 +47,7 @@ class Pictures:
         return self.classes[index] if index is not None and 0 <= index < len(self.classes) else ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Snapshot:
     """The student at the end of an epoch: logits (K, C), heat (K, S, S) uint8 or None. tap: in words."""
 
@@ -57,7 +57,7 @@ class Snapshot:
     tap: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Answer:
     """A probe's answer about one picture: heat (S, S) uint8, logits (C,), taps in words; None where
     nobody was asked."""

@@ -89,28 +89,15 @@ class MainWindow(QMainWindow):
             self.rows.addWidget(panel)
         self.rows.setSizes(list(ROWS))
         self.columns = QSplitter(Qt.Orientation.Horizontal, childrenCollapsible=False, handleWidth=SPACE)
-        for column in (self.experiment, self.rows, scrolling(self.sees, self.soft_targets)):
+        middle = stacked(self.notice_bar, self.rows)
+        for column in (self.experiment, middle, scrolling(self.sees, self.soft_targets)):
             self.columns.addWidget(column)
         self.columns.setSizes(list(COLUMNS))
         for i in range(3):
             self.columns.setStretchFactor(i, int(i == 1))
-        middle = QWidget(self)
-        inner = QVBoxLayout(middle)
-        inner.setContentsMargins(SPACE, SPACE, SPACE, SPACE)
-        inner.setSpacing(SPACE)
-        inner.addWidget(self.columns, 1)
-        inner.addWidget(self.log_view)
+        panels = stacked(self.columns, self.log_view, space=SPACE, margin=SPACE)
         self.log_view.hide()
-        whole = QWidget(self)
-        column = QVBoxLayout(whole)
-        column.setContentsMargins(0, 0, 0, 0)
-        column.setSpacing(0)
-        for widget in (self.top, Rule(self), self.notice_bar):
-            column.addWidget(widget)
-        column.addWidget(middle, 1)
-        column.addWidget(Rule(self))
-        column.addWidget(self.status)
-        self.setCentralWidget(whole)
+        self.setCentralWidget(stacked(self.top, Rule(), panels, Rule(), self.status))
 
     def _make_menus(self) -> None:
         menus = {
@@ -266,15 +253,21 @@ class MainWindow(QMainWindow):
         return handled
 
 
-def scrolling(*panels: QWidget) -> QScrollArea:
-    """Panels under each other; they scroll where the window is short."""
-    inside = QWidget()
+def stacked(*widgets: QWidget, space: int = 0, margin: int = 0) -> QWidget:
+    """Widgets under each other."""
+    box = QWidget()
+    column = QVBoxLayout(box)
+    column.setContentsMargins(margin, margin, margin, margin)
+    column.setSpacing(space)
+    for widget in widgets:
+        column.addWidget(widget)
+    return box
+
+
+def scrolling(*widgets: QWidget) -> QScrollArea:
+    """Widgets under each other that scroll where the window is short."""
+    inside = stacked(*widgets, space=SPACE)
     inside.setProperty("role", "pane")
-    column = QVBoxLayout(inside)
-    column.setContentsMargins(0, 0, 0, 0)
-    column.setSpacing(SPACE)
-    for panel in panels:
-        column.addWidget(panel)
     area = QScrollArea()
     area.setFrameShape(QFrame.Shape.NoFrame)
     area.setWidgetResizable(True)

@@ -345,7 +345,7 @@ class Studio(QObject):
             self.knob_refused.emit(event.path, event.why)
         elif isinstance(event, e.RunDone):
             self.tidings.done(event.summary, self.draft.temperature(), self.draft.temperature_path())
-        self.tidings.event(event, self.edits.document, self._rate)
+        self.tidings.follow(event, self.edits.document, self._rate)
         if isinstance(event, e.RunStopped) and not event.kept:
             self.live = ""
 

@@ -71,7 +71,7 @@ class Tidings(QObject):
         more = self.tr("and {count} more, marked in the form").format(count=len(said) - 1) if said[1:] else ""
         self._notices.post(Post("problems", "warning", said[0], more))
 
-    def event(self, event: Event, document: dict[str, Any], rate: float | None) -> None:
+    def follow(self, event: Event, document: dict[str, Any], rate: float | None) -> None:
         """document: the live run's recipe, live changes included; rate: its last learning rate."""
         if isinstance(event, e.Paused) and event.why == "nan":
             self._nan(event, document, rate)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from PySide6.QtCore import QStandardPaths, Qt, QTimer, QUrl, Signal
+from PySide6.QtCore import QSettings, QStandardPaths, Qt, QTimer, QUrl, Signal
 from PySide6.QtGui import QDesktopServices, QFontDatabase, QGuiApplication
 from PySide6.QtWidgets import (
     QComboBox,
@@ -31,6 +31,10 @@ from kd_gui.theme import font
 from kd_gui.theme.widgets import GAP, Caption, IconButton, Text, set_tone, with_role
 
 COPIED_MS = 1500
+FORMAT, FIRST_FORMAT = (
+    "export/format",
+    "safetensors",
+)  # where the last choice is kept, and what stands in for it
 
 
 @dataclass(frozen=True)
@@ -68,6 +72,8 @@ class ExportDialog(QDialog):
         self.format = QComboBox(self)
         for entry in self._formats:
             self.format.addItem(f"{entry.title or entry.name} (*{entry.facts['suffix']})", entry.name)
+        kept = self.format.findData(QSettings().value(FORMAT, FIRST_FORMAT))
+        self.format.setCurrentIndex(max(kept, 0))
         self.format.currentIndexChanged.connect(self._format_changed)
         self.weights = QComboBox(self)
         for name, words in (("last", self.tr("last")), ("best", self.tr("best on validation"))):
@@ -126,6 +132,7 @@ class ExportDialog(QDialog):
             self.failed(self.tr("There is no folder {path}.").format(path=path.parent))
             return
         self._busy = True
+        QSettings().setValue(FORMAT, self.format.currentData())
         self._say(self.tr("Saving…"), "muted")
         self._refresh()
         self.wanted.emit(self.format.currentData(), str(path), self.weights.currentData())

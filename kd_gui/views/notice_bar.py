@@ -1,45 +1,76 @@
-"""What is posted, between the top bar and the panels: a stripe in the colour of its meaning, words, what can
+"""What is posted, above the curves: a stripe in the colour of its meaning, words, what can
 be done."""
 
 from __future__ import annotations
 
 from PySide6.QtCore import QRectF, Qt
-from PySide6.QtGui import QColor, QPainter, QPaintEvent
-from PySide6.QtWidgets import QFrame, QHBoxLayout, QLabel, QPushButton, QSizePolicy, QVBoxLayout, QWidget
+from PySide6.QtGui import QColor, QPainter, QPaintEvent, QResizeEvent
+from PySide6.QtWidgets import (
+    QFrame,
+    QGridLayout,
+    QHBoxLayout,
+    QLabel,
+    QPushButton,
+    QSizePolicy,
+    QVBoxLayout,
+    QWidget,
+)
 
 from kd_gui.state.notices import Notices, Post
 from kd_gui.theme import font, theme
 from kd_gui.theme.widgets import GAP, SPACE, IconButton, with_role
 
+WIDE = 560  # from here on the buttons stand beside the words
+
 
 class NoticeCard(QFrame):
-    """One post."""
+    """One post: words, a quieter hint, buttons beside them or, where that is too narrow, below."""
 
     def __init__(self, notices: Notices, post: Post, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.setProperty("role", "card")
         self.post = post
         self.setAccessibleName(post.text)
-        self.text = QLabel(post.text, self, wordWrap=True)
-        self.text.setFont(font("text"))
-        self.text.setTextFormat(Qt.TextFormat.PlainText)
-        row = QHBoxLayout(self)
-        row.setContentsMargins(18, 5, 8, 5)
-        row.setSpacing(GAP)
-        row.addWidget(self.text, 0 if post.hint else 1)
-        if post.hint:
-            hint = QLabel(post.hint, self, wordWrap=True)
-            hint.setProperty("tone", "muted")
-            hint.setTextFormat(Qt.TextFormat.PlainText)
-            row.addWidget(hint, 1)
         self.buttons = [self._button(notices, post, i) for i in range(len(post.offers))]
+        self._close = IconButton("close", self.tr("Dismiss"), self)
+        self._close.clicked.connect(lambda: notices.withdraw(post.key))
+        self._wide: bool | None = None
+        self._grid = QGridLayout(self)
+        self._grid.setContentsMargins(20, 8, 8, 8)
+        self._grid.setHorizontalSpacing(GAP)
+        self._grid.setVerticalSpacing(6)
+        self._grid.setColumnStretch(0, 1)
+        words = QVBoxLayout()
+        words.setSpacing(2)
+        self.text = self._label(post.text)
+        words.addWidget(self.text)
+        if post.hint:
+            words.addWidget(self._label(post.hint, "muted"))
+        self._grid.addLayout(words, 0, 0)
+        self._row = QHBoxLayout()
+        self._row.setSpacing(GAP)
         for button in self.buttons:
-            row.addWidget(button)
-        close = IconButton("close", self.tr("Dismiss"), self)
-        close.clicked.connect(lambda: notices.withdraw(post.key))
-        row.addWidget(close)
+            self._row.addWidget(button)
+        self._grid.addWidget(self._close, 0, 2, Qt.AlignmentFlag.AlignTop)
+        self._arrange(wide=True)
         self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Maximum)
         theme().changed.connect(self.update)
+
+    def _arrange(self, *, wide: bool) -> None:
+        if wide == self._wide or not self.buttons:
+            return
+        self._wide = wide
+        self._grid.removeItem(self._row)
+        if wide:
+            self._grid.addLayout(self._row, 0, 1)
+        else:
+            self._grid.addLayout(self._row, 1, 0, 1, 3, Qt.AlignmentFlag.AlignLeft)
+
+    def _label(self, text: str, tone: str = "") -> QLabel:
+        label = QLabel(text, self, wordWrap=True, textFormat=Qt.TextFormat.PlainText)
+        label.setFont(font("text"))
+        label.setProperty("tone", tone)
+        return label
 
     def _button(self, notices: Notices, post: Post, index: int) -> QPushButton:
         offer = post.offers[index]
@@ -49,6 +80,10 @@ class NoticeCard(QFrame):
             with_role(button, "primary")
         button.clicked.connect(lambda: notices.take(post, offer))
         return button
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        super().resizeEvent(event)
+        self._arrange(wide=event.size().width() >= WIDE)
 
     def paintEvent(self, event: QPaintEvent) -> None:
         super().paintEvent(event)
@@ -70,7 +105,7 @@ class NoticeBar(QWidget):
         self._notices = notices
         self.cards: list[NoticeCard] = []
         self._column = QVBoxLayout(self)
-        self._column.setContentsMargins(SPACE, SPACE, SPACE, 0)
+        self._column.setContentsMargins(0, 0, 0, SPACE)
         self._column.setSpacing(GAP)
         self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Maximum)
         notices.changed.connect(self.refresh)

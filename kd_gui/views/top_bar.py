@@ -73,7 +73,7 @@ class TopBar(QFrame):
     def __init__(self, studio: Studio, actions: Actions, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.setProperty("role", "bar")
-        self.setFixedHeight(52)
+        self.setFixedHeight(50)
         self._studio = studio
         self._actions = actions
         self.primary = PrimaryButton(self)
@@ -85,6 +85,7 @@ class TopBar(QFrame):
         self.preset.setMinimumWidth(120)
         self.back = _button(actions["back"], self)
         self.export = _button(actions["export"], self)
+        self.export.setText(self.tr("Export…"))
         self.theme = QPushButton(self, objectName="theme", toolTip=actions["theme_toggle"].toolTip())
         self.theme.setAccessibleName(self.tr("Light or dark"))
         self.theme.clicked.connect(actions["theme_toggle"].trigger)

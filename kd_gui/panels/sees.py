@@ -3,126 +3,21 @@ epoch."""
 
 from __future__ import annotations
 
-from PySide6.QtCore import QEvent, QObject, QSettings, QSize, Qt, Signal
-from PySide6.QtGui import QAction, QHideEvent, QKeyEvent, QPaintEvent, QShowEvent
-from PySide6.QtWidgets import (
-    QHBoxLayout,
-    QMenu,
-    QSizePolicy,
-    QStyle,
-    QStyleOptionButton,
-    QStylePainter,
-    QVBoxLayout,
-    QWidget,
-)
+from PySide6.QtCore import QEvent, QObject, QSettings, Qt
+from PySide6.QtGui import QHideEvent, QKeyEvent, QShowEvent
+from PySide6.QtWidgets import QHBoxLayout, QVBoxLayout, QWidget
 
 from kd_gui.forms.slider import Groove
+from kd_gui.panels.looking import Chooser, Scrubber
 from kd_gui.plots import colors
 from kd_gui.plots.heatmap import HeatPictures, TileText
 from kd_gui.plots.strip import SampleStrip, Thumb
+from kd_gui.state.maps import ATTENTION, AUTO
 from kd_gui.state.said import FILTERS, Look
-from kd_gui.state.samples import AUTO, Map, Samples
-from kd_gui.theme.widgets import GAP, Caption, Card, PillButton, Segmented, Text
+from kd_gui.state.samples import Samples
+from kd_gui.theme.widgets import GAP, Caption, Card, Segmented
 
 _OPACITY = "sees/opacity"
-
-
-class _Pill(PillButton):
-    """A pill with a menu that ends in an ellipsis where its words do not fit."""
-
-    def __init__(self, parent: QWidget | None = None) -> None:
-        super().__init__("", parent)
-        self.setProperty("menu", "true")
-        self.setStyleSheet("padding-right: 20px;")  # the arrow's room
-        self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Fixed)
-
-    def minimumSizeHint(self) -> QSize:
-        return QSize(72, super().minimumSizeHint().height())
-
-    def paintEvent(self, event: QPaintEvent) -> None:
-        option = QStyleOptionButton()
-        self.initStyleOption(option)
-        room = self.width() - 32  # without the rounded end, the arrow and the border
-        option.text = self.fontMetrics().elidedText(self.text(), Qt.TextElideMode.ElideRight, room)
-        painter = QStylePainter(self)
-        painter.drawControl(QStyle.ControlElement.CE_PushButton, option)
-
-
-class Chooser(QWidget):
-    """A choice as a pill that opens a menu; plain words where there is nothing to choose. `chosen(key)`."""
-
-    chosen = Signal(str)
-
-    def __init__(self, name: str, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
-        self.words = Text("", "muted")
-        self.button = _Pill()
-        self.button.setAccessibleName(name)
-        self.menu = QMenu(self)
-        self.button.setMenu(self.menu)
-        self.menu.triggered.connect(self._choose)
-        row = QHBoxLayout(self)
-        row.setContentsMargins(0, 0, 0, 0)
-        row.addWidget(self.words)
-        row.addWidget(self.button)
-        self.setFixedHeight(22)
-        self.offer({}, "")
-
-    def offer(self, choices: dict[str, str], current: str) -> None:
-        """choices: keys with their words; current: a key."""
-        self.menu.clear()
-        for key, words in choices.items():
-            action = QAction(words, self.menu, checkable=True, checked=key == current)
-            action.setData(key)
-            self.menu.addAction(action)
-        words = choices.get(current, "")
-        self.words.setText(words)
-        self.button.setText(words)
-        self.words.setVisible(len(choices) < 2)
-        self.button.setVisible(len(choices) > 1)
-        self.setVisible(bool(words))
-
-    def _choose(self, action: QAction) -> None:
-        self.chosen.emit(action.data())
-
-
-class Scrubber(QWidget):
-    """The epoch that is looked at, as a slider over the snapshots there are."""
-
-    def __init__(self, samples: Samples, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
-        self._samples = samples
-        self.words = Caption()
-        self.words.setMinimumWidth(76)
-        self.groove = Groove()
-        self.groove.color = "muted"
-        self.groove.setAccessibleName(self.tr("Epoch"))
-        self.groove.setToolTip(self.tr("Go back to what the student saw after an earlier epoch."))
-        row = QHBoxLayout(self)
-        row.setContentsMargins(0, 0, 0, 0)
-        row.setSpacing(GAP)
-        row.addWidget(self.words)
-        row.addWidget(self.groove, 1)
-        self.groove.moved.connect(self._scrub)
-        samples.epochs_changed.connect(self.refresh)
-        self.refresh()
-
-    def refresh(self) -> None:
-        epochs, epoch = self._samples.epochs, self._samples.epoch
-        self.groove.setEnabled(len(epochs) > 1)
-        if not epochs:
-            self.words.setText(self.tr("no epoch yet"))
-            self.groove.place(0.0)
-            return
-        at = len(epochs) - 1 if epoch is None else epochs.index(epoch)
-        self.words.setText(self.tr("epoch {} of {}").format(epochs[at], epochs[-1]))
-        self.groove.place(at / (len(epochs) - 1) if len(epochs) > 1 else 1.0)
-
-    def _scrub(self, share: float, _more: bool) -> None:
-        epochs = self._samples.epochs
-        if epochs:
-            self._samples.set_epoch(epochs[round(share * (len(epochs) - 1))])
-        self.refresh()  # the handle stands at epochs only
 
 
 class SeesPanel(Card):
@@ -283,7 +178,7 @@ class SeesPanel(Card):
 
     def _empty(self) -> tuple[str, str, str]:
         samples = self._samples
-        if (samples.map, samples.tap) != (samples.maps[0].name, AUTO):
+        if (samples.map, samples.tap) != (ATTENTION, AUTO):
             asking = self._why or self.tr("Looking…")
             return asking, asking, ""
         if samples.epochs:
@@ -304,15 +199,12 @@ class SeesPanel(Card):
 
     def _show_place(self, look: Look) -> None:
         """The tap in words: from the catalogue of places, else as the last answer named it."""
-        places = self._current_map().places
-        if places:
-            chosen = places[0].name if self._samples.tap == AUTO else self._samples.tap
-            self.place.offer({place.name: _short(place.words) for place in places}, chosen)
+        chosen = self._samples.chosen_map
+        if chosen.places:
+            offered = {place.name: _short(place.words) for place in chosen.places}
+            self.place.offer(offered, chosen.key(self._samples.tap))
         else:
             self.place.offer({AUTO: _short(look.place)} if look.place else {}, AUTO)
-
-    def _current_map(self) -> Map:
-        return next(one for one in self._samples.maps if one.name == self._samples.map)
 
     def _choose_map(self, name: str) -> None:
         self._samples.choose(name)

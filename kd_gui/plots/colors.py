@@ -30,7 +30,8 @@ def difference_table(tokens: Tokens) -> np.ndarray:
 
 @cache
 def _diverging(low: str, middle: str, high: str) -> np.ndarray:
-    ends = [np.array(QColor(color).getRgb()[:3], dtype=np.float64) for color in (low, middle, high)]
+    inks = [QColor(color) for color in (low, middle, high)]
+    ends = [np.array((ink.red(), ink.green(), ink.blue()), dtype=np.float64) for ink in inks]
     way = np.linspace(0.0, 1.0, 256)[:, None]
     away = way**_STEEP
     down = ends[1] + (ends[0] - ends[1]) * away[::-1]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from kd_engine.errors import KdError
 from kd_engine.events import ProbeReady
 from kd_gui.state import answers
 from kd_gui.state.answers import SoftTargets
+from kd_gui.state.maps import ATTENTION, AUTO, Map
 from kd_gui.state.reading import Reading
 from kd_gui.state.said import FILTERS, Look, Said, View
 from kd_gui.state.sample_files import (
@@ -31,25 +31,8 @@ from kd_gui.state.sample_files import (
     read_snapshot,
 )
 
-ATTENTION, AUTO = "attention", "auto"  # the map that the files of pictures and snapshots hold
+_GATHER_MS = 30  # a stored run's snapshots come by the hundred: draw once, not for each
 _ASK_AFTER_MS = 60  # arrow keys held down pass many pictures by: ask for the one they stop at
-
-
-@dataclass(frozen=True)
-class Place:
-    """A tap that a probe can look through, in words: "last stage, 8×8"."""
-
-    name: str
-    words: str
-
-
-@dataclass(frozen=True)
-class Map:
-    """A kind of heat that both models can be asked for. places: best first; empty: only the best, unnamed."""
-
-    name: str
-    title: str
-    places: tuple[Place, ...] = ()
 
 
 class Samples(QObject):
@@ -81,14 +64,15 @@ class Samples(QObject):
         self._reading.done.connect(self._take)
         self._soon = QTimer(self, singleShot=True, interval=_ASK_AFTER_MS)
         self._soon.timeout.connect(self.ask)
+        self._gather = QTimer(self, singleShot=True, interval=_GATHER_MS)
+        self._gather.timeout.connect(self._snapshots_came)
 
     @property
     def pictures(self) -> Pictures | None:
         return None if self._said is None else self._said.pictures
 
     def load(self, path: str | Path) -> None:
-        """Show the pictures of a file. The current picture stays when it is among them. StoreError:
-        unusable."""
+        """Show the pictures of a file; the current one stays when it is among them. StoreError."""
         before, current = self.pictures, self.current
         pictures = read_pictures(path)
         self.current = _same_picture(before, current, pictures) if before is not None else 0
@@ -105,8 +89,7 @@ class Samples(QObject):
             self._epochs_moved()
 
     def add_snapshot(self, epoch: int, path: str | Path) -> None:
-        """Take the student's word on all pictures at the end of `epoch`; `epochs_changed` follows when it
-        was read."""
+        """Take the student's word on all pictures after `epoch`; `epochs_changed` tells that it was read."""
         if self._said is not None:
             self._reading.ask((self._said,), partial(read_snapshot, epoch, path, self._said.pictures))
 
@@ -114,16 +97,10 @@ class Samples(QObject):
         """Add a snapshot that was read already."""
         assert self._said is not None
         self._said.add(snapshot)
-        if self._epoch is None:
-            self._epochs_moved()
-            if not self._view().plain:
-                self._soon.start()
-        else:
-            self.epochs_changed.emit()
+        self._snapshots_came()
 
     def take_probe(self, event: ProbeReady) -> None:
-        """Take a probe's answer; `looks_changed` follows when it was read and is about the current
-        picture."""
+        """Take a probe's answer; `looks_changed` tells that it was read, if the current picture is meant."""
         key = self._asked.pop(event.id, None) or self._key_of(event)
         if key is not None:
             self._reading.ask((self._said, key, event.numbers), partial(read_answer, event.path))
@@ -164,21 +141,23 @@ class Samples(QObject):
             self.temperature_changed.emit()
 
     def set_maps(self, maps: Sequence[Mapping[str, Any]]) -> None:
-        """What both models can be asked for: [{"name", "title", "taps": [{"name", "words"}]}], best tap
-        first."""
-        self.maps = tuple(_map(m) for m in maps) or self._only_attention()
-        taps = [place.name for m in self.maps if m.name == self.map for place in m.places]
-        if self.map not in [m.name for m in self.maps]:
+        """What both models can be asked for, as Map.from_json reads it. A choice that is gone gives way."""
+        self.maps = tuple(Map.from_json(one) for one in maps) or self._only_attention()
+        if self.map not in [one.name for one in self.maps]:
             self.choose(self.maps[0].name)
-        elif self.tap not in (AUTO, *taps):
+        elif self.chosen_map.tap(self.tap) != self.tap:
             self.choose(self.map)
         else:
             self.choices_changed.emit()
 
+    @property
+    def chosen_map(self) -> Map:
+        return next(one for one in self.maps if one.name == self.map)
+
     def choose(self, map: str, tap: str = AUTO) -> None:
-        """Look through another probe or tap; a map's first tap is AUTO."""
-        first = next((m.places[0].name for m in self.maps if m.name == map and m.places), AUTO)
-        self.map, self.tap = map, AUTO if tap == first else tap
+        """Look through another probe or tap."""
+        self.map = map
+        self.tap = self.chosen_map.tap(tap)
         self.choices_changed.emit()
         self.looks_changed.emit()
         self._ask_if_missing()
@@ -239,6 +218,7 @@ class Samples(QObject):
 
     def _begin(self, pictures: Pictures) -> None:
         self._reading.forget()
+        self._gather.stop()
         self._asked.clear()
         self._epoch = None
         self._said = Said(pictures)
@@ -249,11 +229,21 @@ class Samples(QObject):
         if isinstance(result, KdError):
             self.trouble.emit(str(result))
         elif isinstance(result, Snapshot):
-            self.take_snapshot(result)
+            self._said.add(result)
+            if not self._gather.isActive():  # or a steady stream would put it off
+                self._gather.start()
         elif isinstance(result, Answer):
             self._said.keep(tag[1], result, tag[2])
             if tag[1] == self._view().key:
                 self.looks_changed.emit()
+
+    def _snapshots_came(self) -> None:
+        if self._epoch is not None:
+            self.epochs_changed.emit()
+            return
+        self._epochs_moved()
+        if not self._view().plain:
+            self._soon.start()
 
     def _epochs_moved(self) -> None:
         self.epochs_changed.emit()
@@ -290,8 +280,3 @@ def _same_picture(before: Pictures, current: int, pictures: Pictures) -> int:
         return 0
     at = np.flatnonzero(pictures.indices == before.indices[current])
     return int(at[0]) if len(at) else 0
-
-
-def _map(declared: Mapping[str, Any]) -> Map:
-    places = tuple(Place(tap["name"], tap["words"]) for tap in declared.get("taps", ()))
-    return Map(declared["name"], declared["title"], places)

@@ -158,6 +158,15 @@ def test_a_new_run_forgets_the_student_and_late_snapshots_of_the_old_one(
     assert samples.current == 2
 
 
+def test_many_snapshots_at_once_are_drawn_once(qtbot: QtBot, samples: Samples, tmp_path: Path) -> None:
+    path, drawn = write_snapshot(tmp_path / "a.npz", STUDENT), []
+    samples.looks_changed.connect(lambda: drawn.append(len(samples.epochs)))
+    for epoch in range(40):
+        samples.add_snapshot(epoch, path)
+    qtbot.waitUntil(lambda: drawn[-1:] == [40])
+    assert len(drawn) < 10
+
+
 def test_loading_again_keeps_the_current_picture_when_it_is_still_there(
     samples: Samples, tmp_path: Path
 ) -> None:
@@ -212,7 +221,7 @@ def test_another_map_is_asked_for_and_its_answer_drawn(
 def test_holding_an_arrow_key_asks_only_for_the_picture_it_stops_at(qtbot: QtBot, samples: Samples) -> None:
     asked: list[dict[str, Any]] = []
     samples.wanted.connect(asked.append)
-    samples.choose("grad-cam")
+    samples.set_maps([{"name": "grad-cam", "title": "Grad-CAM"}])
     for index in (1, 2, 3):
         samples.select(index)
     qtbot.waitUntil(lambda: bool(asked))
@@ -242,7 +251,7 @@ def test_a_map_that_no_snapshot_holds_says_when_it_is_newer_than_the_epoch(
     for epoch in (0, 1):
         add(qtbot, samples, epoch, write_snapshot(tmp_path / f"{epoch}.npz", STUDENT))
     with qtbot.waitSignal(samples.wanted) as asked:
-        samples.choose("grad-cam")
+        samples.set_maps([{"name": "grad-cam", "title": "Grad-CAM"}])
     path = tmp_path / "answer.npz"
     np.savez(path, teacher=np.ones((8, 8)), student=np.ones((8, 8)))
     with qtbot.waitSignal(samples.looks_changed):

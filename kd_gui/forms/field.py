@@ -7,7 +7,7 @@ from typing import Any
 
 from PySide6.QtCore import QEvent, Qt, Signal
 from PySide6.QtGui import QKeyEvent, QWheelEvent
-from PySide6.QtWidgets import QComboBox, QHBoxLayout, QSpinBox, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QComboBox, QHBoxLayout, QSpinBox, QStyledItemDelegate, QVBoxLayout, QWidget
 
 from kd_engine.knobs import Knob
 from kd_gui.theme.widgets import Caption, Elided, restyle
@@ -103,6 +103,7 @@ class QuietCombo(Quiet, QComboBox):
         self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
         self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
         self.setMinimumContentsLength(8)
+        self.setItemDelegate(QStyledItemDelegate(self))  # so that the style sheet reaches the items
 
     def showPopup(self) -> None:
         view = self.view()

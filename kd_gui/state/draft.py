@@ -136,10 +136,13 @@ class Draft(QObject):
         self.load_document(read_document(name), name)
 
     def load_document(self, document: Mapping[str, Any], name: str) -> None:
-        """A document from a file or a run. Can be undone, unless it is the first. RecipeError, and nothing is
-        changed, when it names something that does not exist; a value out of range is loaded, as a problem."""
+        """A document from a file, a run or the last session. Can be undone, unless it is the first.
+        RecipeError, and nothing is changed, when it names something that does not exist; a value out of range
+        is loaded, as a problem. `name`: what it was loaded by; for a preset's name, `reset` goes back to that
+        preset."""
         raw = edits.copy(document)
-        state = self._completed(_State(raw, raw, name, str(raw.get("name") or name)))
+        baseline = read_document(name) if name in preset_files() else raw
+        state = self._completed(_State(raw, baseline, name, str(raw.get("name") or name)))
         if not self._state.document:
             self._adopt(state, "")
         elif state != self._state:

@@ -95,12 +95,15 @@ QLineEdit[invalid="true"], QSpinBox[invalid="true"], QDoubleSpinBox[invalid="tru
 QComboBox[invalid="true"] {{
     border-color: {bad};
 }}
-QComboBox {{ padding-right: 22px; }}
+QComboBox {{ padding-right: 22px; combobox-popup: 0; }}
 QComboBox::drop-down {{ border: none; width: 22px; }}
 QComboBox::down-arrow {{ image: url(icons:chevron-down.svg); width: 14px; height: 14px; }}
 QComboBox QAbstractItemView {{
     background: {surface}; border: 1px solid {line}; outline: none; padding: 4px;
 }}
+QComboBox QAbstractItemView::item {{ min-height: 26px; padding: 0 6px; border: none; }}
+QComboBox QAbstractItemView::item:disabled {{ color: {muted}; }}
+QComboBox QAbstractItemView::item:selected {{ background: {field}; color: {text}; }}
 QAbstractItemView {{ selection-background-color: {hover}; selection-color: {text}; }}
 QSpinBox::up-button, QDoubleSpinBox::up-button, QSpinBox::down-button, QDoubleSpinBox::down-button
 {{

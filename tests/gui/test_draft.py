@@ -195,3 +195,18 @@ def test_the_plain_rival_goes_and_comes_back_once(draft: Draft) -> None:
     assert edits.rivals_at(twice, "stages.0") == [edits.NO_KD]
     draft.edit("back", twice)
     assert draft.problems == []
+
+
+def test_what_was_left_of_a_preset_in_the_last_session_is_reset_to_the_preset(qapp: object) -> None:
+    draft = Draft()
+    draft.set_catalog(example.catalog())
+    draft.load_preset("quickstart")
+    epochs = draft.value(EPOCHS)
+    left = edits.with_value(draft.document, EPOCHS, epochs + 1)
+    later = Draft()
+    later.set_catalog(example.catalog())
+    later.load_document(left, "quickstart")
+    assert later.modified
+    later.reset()
+    assert later.value(EPOCHS) == epochs
+    assert later.presets()["quickstart"] == later.title

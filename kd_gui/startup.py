@@ -108,6 +108,8 @@ def _is_broken(version: str, python: tuple[int, ...]) -> bool:
 def _platform_problem(platform: str, environ: Mapping[str, str]) -> str | None:
     """Why this one plugin cannot start. Qt would abort the process."""
     family = platform.split("-")[0]  # wayland-egl lies in the same file as wayland
+    if family == "xcb" and not environ.get("DISPLAY"):
+        return NO_DISPLAY
     folder = _plugins(environ)
     if folder is None:  # a Qt that is laid out differently: let it speak for itself
         return None
@@ -120,7 +122,7 @@ def _platform_problem(platform: str, environ: Mapping[str, str]) -> str | None:
     except OSError as error:
         return _explain(str(error), [family]) or f"Qt's platform '{platform}' cannot be loaded: {error}"
     if family == "xcb":
-        return _x11_problem(environ.get("DISPLAY", ""))
+        return _x11_problem(environ["DISPLAY"])
     return _wayland_problem(environ) if family == "wayland" else None
 
 
@@ -134,8 +136,6 @@ def _plugins(environ: Mapping[str, str]) -> Path | None:
 
 def _x11_problem(display: str) -> str | None:
     """Greet the X server as Qt will, through libxcb, so that permissions and forwarding are tried too."""
-    if not display:
-        return NO_DISPLAY
     xcb = _load("libxcb.so.1")
     xcb.xcb_connect.restype = ctypes.c_void_p
     connection = ctypes.c_void_p(xcb.xcb_connect(display.encode(), None))

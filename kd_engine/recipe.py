@@ -56,18 +56,14 @@ class DataKnobs(Knobs):
 
 
 class SgdKnobs(Knobs):
-    lr: float = knob(
-        0.05, "Learning rate.", label="Learning rate", low=0, high=10, scale="log", live=True, unit="lr"
-    )
+    lr: float = knob(0.05, "Learning rate.", label="Learning rate", low=0, high=10, scale="log", live=True)
     momentum: float = knob(0.9, "Share of the last step kept in the next.", low=0, high=0.999)
     weight_decay: float = knob(5e-4, "Pull of the weights towards zero.", low=0, high=1, scale="log")
     nesterov: bool = knob(False, "Look ahead along the momentum.", advanced=True)
 
 
 class AdamWKnobs(Knobs):
-    lr: float = knob(
-        1e-3, "Learning rate.", label="Learning rate", low=0, high=1, scale="log", live=True, unit="lr"
-    )
+    lr: float = knob(1e-3, "Learning rate.", label="Learning rate", low=0, high=1, scale="log", live=True)
     weight_decay: float = knob(
         0.05, "Decoupled pull of the weights towards zero.", low=0, high=1, scale="log"
     )

@@ -16,6 +16,7 @@ class DistillKnobs(StageKnobs):
         label="Label loss",
         low=0,
         high=10,
+        scale="log",
         live=True,
         unit="weight",
     )

@@ -10,5 +10,6 @@ setup(
     packages=[*find_packages(include=["kd_engine*", "kd_gui*"]), RESOURCES],
     package_dir={RESOURCES: "resources"},
     package_data={RESOURCES: ["**/*"]},
+    exclude_package_data={RESOURCES: ["__pycache__/*", "**/__pycache__/*"]},
     include_package_data=False,
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -26,6 +27,9 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     copy = tmp_path_factory.mktemp("tree")
     for part in PARTS:
         shutil.copytree(ROOT / part, copy / part, ignore=shutil.ignore_patterns("__pycache__"))
+    for stray in (copy / "resources/__pycache__", copy / "resources/icons/__pycache__"):
+        stray.mkdir()
+        (stray / "make.cpython-311.pyc").touch()
     for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, copy)
     built = subprocess.run(
@@ -78,9 +82,12 @@ def test_an_unpacked_wheel_starts_without_the_tree(wheel, tmp_path):
     module, resources = python("-c", code).split()
     assert Path(module).is_relative_to(tmp_path)
     assert Path(resources) == tmp_path / "kd_engine" / "resources"
-    catalog = python("-m", "kd_engine", "catalog")
-    assert "resnet20" in catalog
-    assert "kd" in catalog.split()
+    catalog = json.loads(python("-m", "kd_engine", "catalog", "--json"))
+    assert {"kd", "digits", "classification"} <= {entry["name"] for entry in catalog["entries"]}
+    assert catalog["broken"] == []
+    python(
+        "-m", "kd_engine", "check", "quickstart"
+    )  # a preset is found by its name, and its teacher's weights
 
 
 def test_in_the_source_tree_resources_are_those_at_its_top():

@@ -33,7 +33,6 @@ def checkout(tmp_path: Path):
     shutil.copytree(ROOT / ".ci", tmp_path / ".ci")
     for name in ("Makefile", "pyproject.toml", "setup.py", "constraints.txt"):
         shutil.copy(ROOT / name, tmp_path)
-    (tmp_path / "kd_engine").mkdir()
     python = tmp_path / "python3.99"
     python.write_text(FAKE_PYTHON)
     python.chmod(0o755)

@@ -30,9 +30,10 @@ class SoftTargetsPanel(Card):
         self.student = ClassBars("student", TOP)
         self.explanation = Text("", "muted")
         self._lay_out()
-        for signal in (samples.loaded, samples.looks_changed, samples.temperature_changed):
+        samples.loaded.connect(self._load)
+        for signal in (samples.looks_changed, samples.temperature_changed):
             signal.connect(self.refresh)
-        self.refresh()
+        self._load()
 
     def refresh(self) -> None:
         """Draw what the samples say now."""
@@ -57,6 +58,12 @@ class SoftTargetsPanel(Card):
                 self.tr("Press Distill: the student's answer to this picture appears here.")
             )
         self.explanation.setText(explain(soft, names))
+
+    def _load(self) -> None:
+        pictures = self._samples.pictures
+        for bars in (self.teacher, self.student):
+            bars.set_vocabulary(() if pictures is None else pictures.classes)
+        self.refresh()
 
     def _show_nothing(self) -> None:
         for label in (self.entropy, self.ratio, self.scaled, self.explanation):

@@ -12,7 +12,7 @@ from PySide6.QtWidgets import QSizePolicy, QWidget
 from kd_gui.theme import font, theme
 
 _ROW, _LEAST_ROW, _BAR = 19, 15, 9  # heights: of a row, of one where room is short, of a bar
-_NAMES, _VALUE = 74, 38  # the columns of the names and of the values
+_NAMES, _VALUE = (36, 96), 38  # the columns: of the names, at least and at most; of the values
 _GAP = 8
 
 
@@ -30,9 +30,17 @@ class ClassBars(QWidget):
         self._marked = -1
         self._even: float | None = None
         self._empty = ""
+        self._column = _NAMES[1]
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Preferred)
         self.setMaximumHeight(rows * _ROW)
         theme().changed.connect(self.update)
+
+    def set_vocabulary(self, names: Sequence[str]) -> None:
+        """All names that may come: the column of names is made as wide as they need, within limits."""
+        metrics = QFontMetrics(font("text"))
+        widest = max((metrics.horizontalAdvance(name) for name in names), default=_NAMES[0])
+        self._column = min(max(widest + 2, _NAMES[0]), _NAMES[1])
+        self.update()
 
     def set_rows(
         self, names: Sequence[str], values: Sequence[float], *, marked: int = -1, even: float | None = None
@@ -58,10 +66,14 @@ class ClassBars(QWidget):
         top, value, marked = row * height, self._values[row], row == self._marked
         painter.setFont(font("text"))
         painter.setPen(QColor(tokens.text if marked else tokens.muted))
-        name = QFontMetrics(painter.font()).elidedText(self._names[row], Qt.TextElideMode.ElideRight, _NAMES)
+        name = QFontMetrics(painter.font()).elidedText(
+            self._names[row], Qt.TextElideMode.ElideRight, self._column
+        )
         middle = Qt.AlignmentFlag.AlignVCenter
-        painter.drawText(QRectF(0, top, _NAMES, height), int(middle | Qt.AlignmentFlag.AlignRight), name)
-        bar = QRectF(_NAMES + _GAP, top + (height - _BAR) / 2, max(2.0, value * room), _BAR)
+        painter.drawText(
+            QRectF(0, top, self._column, height), int(middle | Qt.AlignmentFlag.AlignRight), name
+        )
+        bar = QRectF(self._column + _GAP, top + (height - _BAR) / 2, max(2.0, value * room), _BAR)
         painter.setPen(Qt.PenStyle.NoPen)
         painter.setBrush(QColor(tokens.teacher if self._who == "teacher" else tokens.student))
         painter.drawRoundedRect(bar, 2, 2)
@@ -72,13 +84,13 @@ class ClassBars(QWidget):
         return QSize(372, self._count * _ROW)
 
     def minimumSizeHint(self) -> QSize:
-        return QSize(_NAMES + _GAP + 60 + _VALUE, self._count * _LEAST_ROW)
+        return QSize(_NAMES[1] + _GAP + 60 + _VALUE, self._count * _LEAST_ROW)
 
     def paintEvent(self, event: QPaintEvent) -> None:
         painter = QPainter(self)
         painter.setRenderHint(QPainter.RenderHint.Antialiasing)
         tokens = theme().tokens
-        room = self.width() - _NAMES - 2 * _GAP - _VALUE
+        room = self.width() - self._column - 2 * _GAP - _VALUE
         if not self._values:
             painter.setPen(Qt.PenStyle.NoPen)
             painter.setBrush(QColor(tokens.field))
@@ -88,7 +100,7 @@ class ClassBars(QWidget):
             flags = Qt.AlignmentFlag.AlignCenter | Qt.TextFlag.TextWordWrap
             painter.drawText(self.rect().adjusted(16, 4, -16, -4), int(flags), self._empty)
         elif self._even is not None:
-            x = round(_NAMES + _GAP + self._even * room) + 0.5
+            x = round(self._column + _GAP + self._even * room) + 0.5
             painter.setPen(QPen(QColor(tokens.line), 1))
             painter.drawLine(QPointF(x, 1), QPointF(x, self.height() * len(self._values) / self._count - 1))
         for row in range(len(self._values)):

@@ -128,6 +128,19 @@ def test_bars_are_as_long_as_their_values(qtbot: QtBot) -> None:
     assert long == pytest.approx(2 * short, abs=4)
 
 
+def test_long_names_leave_room_for_the_bars_and_short_ones_leave_more(qtbot: QtBot) -> None:
+    starts = []
+    for name in ("7", "a class with a name that is longer than anyone would wish for"):
+        widget = ClassBars("teacher", 1)
+        qtbot.addWidget(widget)
+        widget.resize(300, 19)
+        widget.set_vocabulary([name])
+        widget.set_rows([name], [0.5])
+        image, ink = widget.grab().toImage(), QColor(theme().tokens.teacher)
+        starts.append(next(x for x in range(300) if image.pixelColor(x, 9) == ink))
+    assert starts[0] < starts[1] <= 150
+
+
 def test_bars_without_rows_say_what_will_be_there(qtbot: QtBot) -> None:
     widget = ClassBars("student", 2)
     qtbot.addWidget(widget)

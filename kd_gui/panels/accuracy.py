@@ -8,7 +8,7 @@ from PySide6.QtWidgets import QWidget
 
 from kd_engine.events import STUDENT
 from kd_gui.panels import names
-from kd_gui.panels.empty import Empty, Filled
+from kd_gui.panels.empty import Empty, Filled, keep_room
 from kd_gui.plots import ticks
 from kd_gui.plots.curve_plot import CurvePlot
 from kd_gui.plots.decimate import Floats
@@ -54,6 +54,7 @@ class AccuracyPanel(Card):
             self.tr("How far the student's probabilities are from the teacher's: 0 when they are the same.")
         )
         self.header.addWidget(self.what)
+        keep_room(self.what)
         self.plot = CurvePlot()
         empty = Empty(
             self.tr("How often the student is right on held-out pictures appears here, beside the teacher."),

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from PySide6.QtCore import Qt, Signal
-from PySide6.QtWidgets import QPushButton, QStackedLayout, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QStackedLayout, QVBoxLayout, QWidget
 
-from kd_gui.theme.widgets import GAP, Caption, with_role
+from kd_gui.theme.widgets import GAP, Caption, PillButton
 
 
 class Empty(QWidget):
@@ -18,7 +18,7 @@ class Empty(QWidget):
         words = Caption(sentence)
         words.setWordWrap(True)
         words.setAlignment(Qt.AlignmentFlag.AlignCenter)
-        self.button = with_role(QPushButton(button, self), "pill")
+        self.button = PillButton(button, self)
         self.button.clicked.connect(lambda _checked=False: self.asked.emit())
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
@@ -45,3 +45,10 @@ class Filled(QWidget):
     @property
     def filled(self) -> bool:
         return self._stack.currentIndex() == 1
+
+
+def keep_room(widget: QWidget) -> None:
+    """A hidden widget still takes its room, so that a card's header does not jump when it comes."""
+    policy = widget.sizePolicy()
+    policy.setRetainSizeWhenHidden(True)
+    widget.setSizePolicy(policy)

@@ -8,7 +8,7 @@ from PySide6.QtWidgets import QHBoxLayout, QMenu, QSlider, QVBoxLayout, QWidget,
 
 from kd_engine.events import STUDENT
 from kd_gui.panels import names
-from kd_gui.panels.empty import Empty, Filled
+from kd_gui.panels.empty import Empty, Filled, keep_room
 from kd_gui.plots.curve_plot import CurvePlot
 from kd_gui.plots.fit import Scale
 from kd_gui.plots.line import Series
@@ -37,6 +37,7 @@ class LossPanel(Card):
         self.smoothing = Smoothing(SMOOTH)
         for control in (self.weighting, self.axis, self.smoothing):
             self.header.addWidget(control)
+            keep_room(control)
         self.plot = CurvePlot()
         empty = Empty(
             self.tr("How far the student is from what it should say appears here, term by term."),

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import os
+import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -46,17 +50,18 @@ def events(
     rivals: tuple[str, ...] = RIVALS,
     seed: int = 0,
     name: str = "digits",
+    run: str = "",
 ) -> list[Event]:
     """A run up to `until` epochs (None: to its end, with results), one report a step, T 4 → 8 on the way."""
-    return list(_events(epochs, until, steps_per_epoch, rivals, seed, name))
+    run = run or f"2026-11-20_{name}_7f3a"
+    return list(_events(epochs, until, steps_per_epoch, rivals, seed, name, run))
 
 
 def _events(
-    epochs: int, until: float | None, pace: int, rivals: tuple[str, ...], seed: int, name: str
+    epochs: int, until: float | None, pace: int, rivals: tuple[str, ...], seed: int, name: str, run: str
 ) -> Iterator[Event]:
     random = np.random.default_rng(seed)
     document = recipe(epochs, rivals, name)
-    run = f"2026-11-20_{name}_7f3a"
     environment = {"device": "cpu", "device_name": "cpu", "threads": 2}
     yield e.RunStarted(time=0.0, run=run, folder=f"/runs/{run}", recipe=document, environment=environment)
     yield e.Preparing(time=0.2, what="teacher")
@@ -179,3 +184,38 @@ def _results(
         "device": "cpu",
     }
     yield e.RunDone(time=now, run=run, summary=summary)
+
+
+STORED = (  # title, status, T, top-1 on test, retention, bytes, seconds, how long ago
+    ("digits", "", 8.0, None, None, None, None, 20),
+    ("digits · T 1", "done", 1.0, 0.931, 0.955, 312_000, 31.0, 1_500),
+    ("scenes · attention", "stopped", 4.0, None, None, None, 72.0, 5_000),
+    ("digits · lr 5", "failed", 4.0, None, None, None, 12.0, 90_000),
+    ("scenes", "done", 4.0, 0.884, 0.960, 312_000, 72.0, 172_000),
+)
+
+
+def fill_store(root: Path, count: int = len(STORED)) -> str:
+    """Made-up runs in a folder, the newest first of STORED; the name of the newest, which has no end yet."""
+    now = time.time()
+    for i in range(count):
+        title, status, temperature, top1, retention, size, seconds, ago = STORED[i % len(STORED)]
+        folder = root / f"2026-11-20_{title.split()[0]}_{i:04x}"
+        folder.mkdir(parents=True)
+        document = recipe(name=title)
+        document["stages"][0]["methods"][0]["temperature"] = temperature
+        (folder / "recipe.json").write_text(json.dumps(document), encoding="utf-8")
+        os.utime(folder / "recipe.json", (now - ago - i, now - ago - i))
+        if status != "done":
+            (folder / "resume.pt").write_bytes(b"")
+        if status:
+            student = {"top1_test_last": top1, "top1_test_best": top1, "bytes": size} if top1 else {}
+            summary = {
+                "status": status,
+                "temperature": temperature,
+                "students": {STUDENT: {**student, "top1_validation_best": 0.90}},
+                "retention": retention,
+                "seconds": seconds,
+            }
+            (folder / "summary.json").write_text(json.dumps(summary), encoding="utf-8")
+    return f"2026-11-20_{STORED[0][0]}_0000"

@@ -31,7 +31,7 @@ class Backend:
             )
         self.dtype = {"32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[hardware.precision]
         if hardware.threads:
-            torch.set_num_threads(hardware.threads)
+            set_threads(hardware.threads)
 
     def place(self, module: nn.Module) -> nn.Module:
         """The module on the device, in the memory layout that its convolutions compute fastest in."""
@@ -76,9 +76,31 @@ def seeded(*parts: int | str) -> Iterator[None]:
     Every step is seeded by its number, so what a random layer does depends neither on probes, pauses nor
     resumes, and two sessions in one process do not disturb each other between steps.
     """
-    with torch.random.fork_rng():
-        torch.manual_seed(mix(*parts))
+    seed = mix(*parts)
+    devices = [torch.cuda.current_device()] if torch.cuda.is_initialized() else []
+    with torch.random.fork_rng(devices):
+        # Not torch.manual_seed: it also seeds devices that are not there, formatting a stack trace for each.
+        torch.default_generator.manual_seed(seed)
+        if devices:
+            torch.cuda.manual_seed(seed)
+        if torch.backends.mps.is_available():
+            torch.mps.manual_seed(seed)
         yield
+
+
+@contextmanager
+def threads_kept() -> Iterator[None]:
+    """The number of CPU threads, which is one for the whole process, is afterwards what it was."""
+    before = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        set_threads(before)
+
+
+def set_threads(number: int) -> None:
+    if number != torch.get_num_threads():
+        torch.set_num_threads(number)
 
 
 def _choose(asked: str) -> str:

@@ -13,14 +13,16 @@ from typing import Any
 
 from kd_engine import paths
 from kd_engine.catalog import Catalog
-from kd_engine.errors import Problem, did_you_mean
+from kd_engine.errors import Problem, did_you_mean, shown
 from kd_engine.knobs import Knob, check_knobs, knobs_of
 from kd_engine.recipe import VERSION, DataKnobs, HardwareKnobs, Recipe, RecipeKnobs
 
 
 def check(document: Mapping[str, Any], catalog: Catalog) -> list[Problem]:
     """Every problem of a recipe that shows without loading anything; empty when there is none."""
-    return list(_Check(catalog).recipe(document))
+    if not isinstance(document, Mapping):
+        return [Problem("", f"got {shown(document)}, expected a recipe: an object with settings")]
+    return [Problem(_readable(problem.path), problem.message) for problem in _Check(catalog).recipe(document)]
 
 
 class _Check:
@@ -33,7 +35,7 @@ class _Check:
         known = tuple(Recipe.model_fields)
         for name in document:
             if name not in known:
-                yield Problem(name, f"no such setting{did_you_mean(name, known)}")
+                yield Problem(name or "''", f"no such setting{did_you_mean(name, known)}")
         yield from self._version(document.get("version", VERSION))
         own = {knob.name: knob for knob in knobs_of(RecipeKnobs)}
         for name, knob in own.items():
@@ -56,7 +58,7 @@ class _Check:
                 "version", f"made by a newer version ({version}); this one reads {VERSION}: update kd-studio"
             )
         elif version != VERSION or isinstance(version, bool):
-            yield Problem("version", f"got {version!r}, expected {VERSION}")
+            yield Problem("version", f"got {shown(version)}, expected {VERSION}")
 
     def _data(self, data: Any) -> Iterator[Problem]:
         if not isinstance(data, Mapping):
@@ -68,13 +70,8 @@ class _Check:
             yield from check_knobs(knobs, _without(data, "dataset"), "data")
         for setting in own:
             value = data.get(setting.name)
-            if (
-                known
-                and setting.name == "path"
-                and isinstance(value, str)
-                and not Path(value).expanduser().exists()
-            ):
-                yield Problem(f"data.{setting.name}", f"nothing there: {value}")
+            if known and setting.name == "path" and isinstance(value, str) and not _exists(value):
+                yield Problem(f"data.{setting.name}", f"nothing there: {shown(value)}")
 
     def _model(self, section: Any, role: str) -> Iterator[Problem]:
         if not isinstance(section, Mapping):
@@ -85,7 +82,8 @@ class _Check:
         if family is None:
             near = did_you_mean(str(model), self.catalog.models())
             yield Problem(
-                f"{role}.model", f"no model {model!r}{near}" if model else "missing, expected a model's name"
+                f"{role}.model",
+                f"no model {shown(model)}{near}" if model else "missing, expected a model's name",
             )
         else:
             yield from check_knobs(family.knobs, _without(section, "model", "weights"), role)
@@ -97,15 +95,15 @@ class _Check:
             return
         if not isinstance(weights, str):
             yield Problem(
-                where, f"got {weights!r}, expected null, bundled:NAME, run:NAME, torchvision or a file"
+                where, f"got {shown(weights)}, expected null, bundled:NAME, run:NAME, torchvision or a file"
             )
         elif weights.startswith("bundled:"):
             known = [file.stem for file in (paths.resources() / "teachers").glob("*.safetensors")]
             name = weights.removeprefix("bundled:")
             if name not in known:
-                yield Problem(where, f"no bundled weights '{name}'{did_you_mean(name, known)}")
-        elif not weights.startswith("run:") and not Path(weights.removesuffix(":best")).expanduser().exists():
-            yield Problem(where, f"no such file: {weights}")
+                yield Problem(where, f"no bundled weights {shown(name)}{did_you_mean(name, known)}")
+        elif not weights.startswith("run:") and not _exists(weights.removesuffix(":best")):
+            yield Problem(where, f"no such file: {shown(weights)}")
 
     def _stages(self, document: Mapping[str, Any]) -> Iterator[Problem]:
         stages = document.get("stages")
@@ -137,14 +135,14 @@ class _Check:
 
     def _methods(self, methods: Any, path: str) -> Iterator[Problem]:
         if not isinstance(methods, Sequence) or isinstance(methods, str):
-            yield Problem(path, f"got {methods!r}, expected a list of methods")
+            yield Problem(path, f"got {shown(methods)}, expected a list of methods")
             return
         for i, method in enumerate(methods):
             yield from self._section("methods", method, "method", f"{path}.{i}")
 
     def _rivals(self, rivals: Any, path: str, stage_knobs: Sequence[Knob]) -> Iterator[Problem]:
         if not isinstance(rivals, Sequence) or isinstance(rivals, str):
-            yield Problem(path, f"got {rivals!r}, expected a list of rivals")
+            yield Problem(path, f"got {shown(rivals)}, expected a list of rivals")
             return
         weight = [knob for knob in stage_knobs if knob.name == "label_weight"]
         names = ["student"]
@@ -156,7 +154,7 @@ class _Check:
             name = rival.get("name")
             if not isinstance(name, str) or not name or name in names:
                 yield Problem(
-                    f"{where}.name", f"got {name!r}, expected a name that no other student here has"
+                    f"{where}.name", f"got {shown(name)}, expected a name that no other student here has"
                 )
             names.append(str(name))
             values = _without(rival, "name", "methods")
@@ -181,7 +179,9 @@ class _Check:
         if entry is None:
             noun = kind.rstrip("s")
             near = did_you_mean(str(name), self.catalog.names(kind))
-            yield Problem(path, f"no {noun} {name!r}{near}" if name else f"missing, expected a {noun}'s name")
+            yield Problem(
+                path, f"no {noun} {shown(name)}{near}" if name else f"missing, expected a {noun}'s name"
+            )
             return False, ()
         if entry.unavailable:
             yield Problem(path, f"'{name}' is unavailable: {entry.unavailable}")
@@ -189,7 +189,23 @@ class _Check:
 
 
 def _not_an_object(path: str, value: Any) -> Problem:
-    return Problem(path, "missing" if value is None else f"got {value!r}, expected an object with settings")
+    return Problem(
+        path, "missing" if value is None else f"got {shown(value)}, expected an object with settings"
+    )
+
+
+def _exists(path: str) -> bool:
+    """Whether there is a file or folder; no for what cannot be a path."""
+    try:
+        return Path(path).expanduser().exists()
+    except (OSError, ValueError, RuntimeError):  # too long; a null in it; the home of nobody
+        return False
+
+
+def _readable(path: str) -> str:
+    """A path into the document as it can be shown: its parts may be any text."""
+    parts = path.split(".") if path else []
+    return ".".join(part if part and part.isprintable() and len(part) < 80 else shown(part) for part in parts)
 
 
 def _without(section: Mapping[str, Any], *names: str) -> dict[str, Any]:

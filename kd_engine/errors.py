@@ -4,8 +4,10 @@ report."""
 from __future__ import annotations
 
 import difflib
+import reprlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,25 @@ class EngineDied(KdError):
     """The engine's own process ended unexpectedly."""
 
 
+def shown(value: Any) -> str:
+    """`value` as a message should quote it: as Python writes it, cut short, and without line breaks."""
+    try:
+        return _SHORT.repr(value)
+    except ValueError:  # Python refuses to write whole numbers of thousands of digits
+        return "a very large number"
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """`" (did you mean 'kd'?)"`, or an empty string when nothing known is near `name`."""
     near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
     return f" (did you mean '{near[0]}'?)" if near else ""
+
+
+def _short() -> reprlib.Repr:
+    short = reprlib.Repr()
+    short.maxstring = short.maxother = 80
+    short.maxlevel = 3
+    return short
+
+
+_SHORT = _short()

@@ -19,8 +19,9 @@ from pydantic.config import JsonDict
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from kd_engine.errors import Problem, did_you_mean
+from kd_engine.errors import Problem, did_you_mean, shown
 
+LARGEST = 2**63  # of whole numbers: what arrays and generators can hold
 Kind = Literal["float", "int", "bool", "choice", "text"]
 
 
@@ -53,14 +54,20 @@ class Knob:
         if value is None:
             return None if self.optional else f"got null, expected {self.expected()}"
         if not self._right_type(value):
-            return f"got {value!r}, expected {self.expected()}"
+            return f"got {shown(value)}, expected {self.expected()}"
         if self.kind == "choice" and value not in self.choices:
-            return f"got {value!r}, expected {self.expected()}{did_you_mean(value, self.choices)}"
+            return f"got {shown(value)}, expected {self.expected()}{did_you_mean(value, self.choices)}"
+        if self.kind == "text" and not value.isascii() and any("\ud800" <= c <= "\udfff" for c in value):
+            return f"got {shown(value)}, expected a text that can be written down: half a character is in it"
         if self.kind in ("int", "float"):
             below = self.low is not None and value < self.low
             above = self.high is not None and value > self.high
-            if below or above or not math.isfinite(value):
-                return f"got {value!r}, expected {self.expected()}"
+            if (
+                below
+                or above
+                or not (math.isfinite(value) if isinstance(value, float) else abs(value) < LARGEST)
+            ):
+                return f"got {shown(value)}, expected {self.expected()}"
         return None
 
     def expected(self) -> str:

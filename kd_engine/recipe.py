@@ -229,7 +229,11 @@ def read_document(name: str | Path) -> dict[str, Any]:
         raise RecipeError(
             [Problem("", f"no recipe '{name}'{near}: not a file, and the presets are {known}")]
         ) from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except RecursionError:
+        raise RecipeError([Problem(str(file), "not a recipe: nested too deep")]) from None
+    except (
+        ValueError
+    ) as error:  # no JSON, no text, a number of thousands of digits, a null in the file's name
         raise RecipeError([Problem(str(file), f"not a JSON file: {error}")]) from None
     except OSError as error:
         raise RecipeError([Problem(str(file), f"cannot be read: {error.strerror}")]) from None
@@ -278,18 +282,19 @@ def live_knobs(document: Mapping[str, Any], catalog: Catalog) -> list[LiveKnob]:
 def get_at(document: Any, path: str) -> Any:
     """The value at a dotted path. KeyError, IndexError or ValueError when there is no such place."""
     for part in path.split("."):
-        document = document[int(part)] if isinstance(document, Sequence) else document[part]
+        document = document[_index(part)] if isinstance(document, Sequence) else document[part]
     return document
 
 
 def set_at(document: dict[str, Any], path: str, value: Any) -> None:
-    """Put `value` at a dotted path, in place; missing objects on the way are made."""
+    """Put `value` at a dotted path, in place; missing objects on the way are made. An error when it
+    leads through a value or past the end of a list."""
     *way, last = path.split(".")
     place: Any = document
     for part in way:
-        place = place[int(part)] if isinstance(place, list) else place.setdefault(part, {})
+        place = place[_index(part)] if isinstance(place, list) else place.setdefault(part, {})
     if isinstance(place, list):
-        place[int(last)] = value
+        place[_index(last)] = value
     else:
         place[last] = value
 
@@ -301,8 +306,15 @@ def parse_change(text: str) -> tuple[str, Any]:
         raise RecipeError([Problem(text, "expected path=value, as in stages.0.epochs=3")])
     try:
         return path, json.loads(value)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):
         return path, value
+
+
+def _index(part: str) -> int:
+    """A place in a list, counted from 0: one place has one name, so none is counted from the end."""
+    if not part.isdecimal():
+        raise ValueError(f"{part!r} is no place in a list")
+    return int(part)
 
 
 def _complete_stage(stage: Mapping[str, Any], catalog: Catalog) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Does distillation help? Run a recipe over several seeds and print what the student gains over its rival.
 
-python -m benchmarks.gain [RECIPE] [--seeds 5] [--runs DIR]
+    python -m benchmarks.gain [RECIPE] [--seeds 5] [--runs DIR]
 
 Each seed chooses the labelled samples, the validation part, the initial weights and the order of batches.
 Accuracies are of the last weights on the test part, which nothing else touches; the interval is Student's t

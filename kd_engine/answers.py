@@ -48,7 +48,7 @@ def describe(recipe: Mapping[str, Any], runs: Path | None = None) -> dict[str, A
             told["teacher"] = _about_model(room, room.recipe.teacher, teacher)
         told["student"] = _about_model(room, room.recipe.student, student)
         told["data"]["notes"] += room.notes
-        told["samples"] = _sample_file(Gallery(room, teacher))
+        told["samples"] = _sample_file(Gallery(room, teacher, student))
     except RecipeError as error:
         problems = list(error.problems)
     except KdError as error:
@@ -74,7 +74,7 @@ def probe(
     if part == "validation" and not len(room.data.validation):
         part = "train"
     question = AskProbe(probe, sample, tap, part=part)
-    arrays, numbers = Gallery(room, teacher).probe(question, student.module, student.taps)
+    arrays, numbers = Gallery(room, teacher, student).probe(question, student.module, student.taps)
     if out is None:
         path = keep(folder, f"probes/{probe}_{part}_{sample}_{tap}_{which}.npz", arrays)
     else:

@@ -3,6 +3,9 @@ probes."""
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 import numpy as np
 import torch
 from torch import nn
@@ -11,9 +14,11 @@ from kd_engine import looking, snapshots
 from kd_engine.classroom import Classroom, Part
 from kd_engine.commands import AskProbe
 from kd_engine.errors import KdError
+from kd_engine.probes import Probe
+from kd_engine.registry import discover
 from kd_engine.store import RunFolder
 from kd_engine.taps import Tap
-from kd_engine.teacher import LiveTeacher
+from kd_engine.teacher import LiveTeacher, Model
 
 Looked = tuple[dict[str, np.ndarray], dict[str, float]]
 
@@ -21,9 +26,10 @@ Looked = tuple[dict[str, np.ndarray], dict[str, float]]
 class Gallery:
     """Looks at models for a run, or for a recipe that was not run yet."""
 
-    def __init__(self, room: Classroom, teacher: LiveTeacher | None) -> None:
+    def __init__(self, room: Classroom, teacher: LiveTeacher | None, student: Model) -> None:
         self._room = room
         self._teacher = teacher
+        self._student = student  # for its taps and shapes; who is looked at is said at each call
         self.part: Part = "validation" if len(room.data.validation) else "train"
         self._indices = snapshots.choose(getattr(room.data, self.part))
 
@@ -34,7 +40,27 @@ class Gallery:
         if self._teacher is not None:
             model, taps = self._teacher.module, self._teacher.taps
             arrays |= snapshots.of_model("teacher", model, taps, batches, self._indices, self._room.backend)
-        return arrays
+        return {**arrays, "part": np.array(self.part), "maps": np.array(json.dumps(self.maps()))}
+
+    def maps(self) -> list[dict[str, Any]]:
+        """The probes that can look at all models here: name, title, and taps (name, words), best first.
+
+        The words are of the teacher's taps, or the student's when there is no teacher.
+        """
+        models: list[LiveTeacher | Model] = [self._student]
+        if self._teacher is not None:
+            models.insert(0, self._teacher)
+        lead = models[0]
+        found = []
+        for probe in discover("probes").plugins.values():
+            assert issubclass(probe, Probe)
+            if probe.kind == "heat" and all(probe.taps(model.taps) for model in models):
+                places = [
+                    {"name": name, "words": looking.words_of(probe, lead.taps, name, lead.shapes)}
+                    for name in probe.taps(lead.taps)
+                ]
+                found.append({"name": probe.name, "title": probe.title, "taps": places})
+        return found
 
     def snapshot(self, module: nn.Module, taps: dict[str, Tap], epoch: int) -> dict[str, np.ndarray]:
         """What the student says of them after `epoch` epochs: the content of an epoch_NNN.npz."""

@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from kd_engine.errors import KdError, did_you_mean
 from kd_engine.probes import Look, Probe, share_on_object, similarity, words
 from kd_engine.registry import find
-from kd_engine.taps import Tap
+from kd_engine.signals import Shapes
+from kd_engine.taps import ATTENTION, Tap
 
 Looked = tuple[nn.Module, Mapping[str, Tap]]
 
@@ -140,6 +141,12 @@ def _words(probe: type[Probe], taps: Mapping[str, Tap], name: str, look: Look) -
     if name not in taps:
         return f"{name}, {look.shape[0]} values" if look.shape else name
     return words(taps[name], look.shape, last=name in _series(probe.taps(taps))[:1])
+
+
+def words_of(probe: type[Probe], taps: Mapping[str, Tap], name: str, shapes: Shapes) -> str:
+    """A tap in words, from a model's shapes: what `ROLE_tap` says after a look."""
+    shape = shapes.attention.get(name.removeprefix(ATTENTION)) or shapes.taps.get(name, ())
+    return words(taps[name], tuple(shape), last=name in _series(probe.taps(taps))[:1]) if shape else name
 
 
 def _compared(heats: Mapping[str, np.ndarray], mask: np.ndarray | None) -> dict[str, float]:

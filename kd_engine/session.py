@@ -157,7 +157,7 @@ class Session:
             yield self._notice("model", note)
         require(deep_problems(room, self._student, self._teacher))
         yield from self._stop_if_asked()
-        self._gallery = Gallery(room, self._teacher)
+        self._gallery = Gallery(room, self._teacher, self._student)
         if self._teacher is not None:
             yield from self._meet(self._teacher)
         if self._saved is not None and self._saved.threads != torch.get_num_threads():

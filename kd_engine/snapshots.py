@@ -3,8 +3,10 @@ replays.
 
 `samples.npz`: images (K, 3, S, S) uint8, labels (K,), indices (K,) into the part they come from, classes
 (C,), masks (K, S, S) bool where objects are known; and of the teacher, where there is one: teacher_logits
-(K, C), teacher_heat (K, S, S), each map's activation attention at its last stage, 0 to 1. `epoch_NNN.npz`:
-epoch, student_logits (K, C), student_heat (K, S, S), in the same order.
+(K, C), teacher_heat (K, S, S), each map's activation attention at its last stage, 0 to 1; part: where
+the pictures come from; maps: which probes can look at both models, as JSON (see Gallery.maps).
+
+`epoch_NNN.npz`: epoch, student_logits (K, C), student_heat (K, S, S), in the same order.
 """
 
 from __future__ import annotations

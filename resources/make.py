@@ -1,17 +1,13 @@
-"""Make the bundled teachers, and the pictures that the window shows before its engine runs, again from
-their recipes.
+"""Make the bundled teachers and the first pictures of the window again, from their recipes.
 
-python resources/make.py teachers      trains each teachers/NAME.json and writes NAME.safetensors and its
-card python resources/make.py lens          for each recipe, what its teacher says of a few pictures:
-lens/RECIPE.npz
+    python resources/make.py teachers    trains each teachers/NAME.json; writes NAME.safetensors and its card
+    python resources/make.py lens        what each recipe's teacher says of a few pictures: lens/RECIPE.npz
 
-A lens file is a samples.npz (see kd_engine.snapshots) with one more entry, `facts`: what `describe` told,
-as JSON.
+A lens file is a samples.npz as a run has it (see kd_engine.snapshots), for the window before its engine runs.
 """
 
 from __future__ import annotations
 
-import json
 import sys
 import tempfile
 from pathlib import Path
@@ -48,7 +44,7 @@ def make_lens() -> None:
         with np.load(told.pop("samples")) as arrays:
             small = {key: _small(value) for key, value in arrays.items()}
         path = folder / f"{name}.npz"
-        np.savez_compressed(path, **small, facts=np.array(json.dumps(told)))
+        np.savez_compressed(path, **small)
         print(path, path.stat().st_size, "bytes")
 
 

@@ -7,9 +7,12 @@ small. Safe off the GUI thread.
 
 from __future__ import annotations
 
+import json
 import zipfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -26,6 +29,7 @@ class Pictures:
     images: (K, S, S, 3) uint8. labels: (K,), NO_LABEL where unknown. indices: (K,) into the data's
     `part`. teacher_logits: (K, C), None without a teacher. masks: (K, S, S) bool, where the object lies,
     when that is known. teacher_heat: (K, S, S) uint8. tap: in words, where the teacher's heat was read.
+    maps: what else both models can be asked for, as Map.from_json reads it.
     """
 
     images: np.ndarray
@@ -37,6 +41,7 @@ class Pictures:
     teacher_heat: np.ndarray | None
     part: str
     tap: str
+    maps: tuple[Mapping[str, Any], ...] = ()
 
     @property
     def count(self) -> int:
@@ -85,6 +90,7 @@ def read_pictures(path: str | Path) -> Pictures:
             teacher_heat=_bytes(file["teacher_heat"]) if "teacher_heat" in file else None,
             part=_word(file, "part") or "validation",
             tap=_word(file, "teacher_tap"),
+            maps=tuple(json.loads(_word(file, "maps") or "[]")),
         )
     except (KeyError, ValueError) as error:
         raise StoreError(f"{path}: not a file of sample pictures: {error}.") from None

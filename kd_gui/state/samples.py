@@ -77,6 +77,7 @@ class Samples(QObject):
         pictures = read_pictures(path)
         self.current = _same_picture(before, current, pictures) if before is not None else 0
         self._begin(pictures)
+        self.set_maps(pictures.maps)
         self.loaded.emit()
         self._epochs_moved()
         self.selected.emit()

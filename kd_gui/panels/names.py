@@ -57,6 +57,7 @@ def preparing_title(feed: Feed) -> str:
         "data": QCoreApplication.translate("names", "Preparing the data …"),
         "teacher": QCoreApplication.translate("names", "Preparing the teacher …"),
         "student": QCoreApplication.translate("names", "Preparing the student …"),
+        "teacher_answers": QCoreApplication.translate("names", "The teacher answers …"),
     }
     what = feed.preparing.what if feed.preparing is not None else ""
     return words.get(what, QCoreApplication.translate("names", "Preparing …"))

@@ -51,6 +51,7 @@ from kd_gui.theme.widgets import Card, PillButton
 
 ROW = 25
 REFRESH_MS = 2000
+LEAST_NAME = 60  # pixels of a name that are left before the time beside it goes
 WIDTHS = {DOT: 22, TEMPERATURE: 44, BEST: 72, RETENTION: 74, SIZE: 68, TIME: 60}
 Index = QModelIndex | QPersistentModelIndex
 
@@ -256,16 +257,17 @@ class RunDelegate(QStyledItemDelegate):
             painter.drawText(cell, int(index.data(Qt.ItemDataRole.TextAlignmentRole)), words)
 
     def _paint_name(self, painter: QPainter, cell: QRect, words: str, made: str) -> None:
-        """The name, and when it was made as far as there is room."""
+        """The name and when it was made: names repeat, times do not, so a long name gives way."""
         metrics = QFontMetrics(painter.font())
-        shown = metrics.elidedText(words, Qt.TextElideMode.ElideRight, cell.width())
+        small = font("caption")
+        room = cell.width() - (QFontMetrics(small).horizontalAdvance(made) + 10 if made else 0)
+        shown = metrics.elidedText(words, Qt.TextElideMode.ElideRight, max(room, LEAST_NAME))
         flags = int(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter)
         painter.drawText(cell, flags, shown)
-        rest = cell.adjusted(metrics.horizontalAdvance(shown) + 10, 0, 0, 0)
-        painter.setFont(font("caption"))
-        if QFontMetrics(painter.font()).horizontalAdvance(made) <= rest.width():
+        if room >= LEAST_NAME:
+            painter.setFont(small)
             painter.setPen(QColor(theme().tokens.faint))
-            painter.drawText(rest, flags, made)
+            painter.drawText(cell.adjusted(metrics.horizontalAdvance(shown) + 10, 0, 0, 0), flags, made)
 
     def _paint_dot(self, painter: QPainter, cell: QRect, status: str) -> None:
         tokens = theme().tokens

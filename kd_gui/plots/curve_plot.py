@@ -48,6 +48,9 @@ class CurvePlot(QWidget):
         super().__init__(parent)
         self._value = value
         self._lines: dict[str, Line] = {}
+        self._wished: dict[
+            str, bool
+        ] = {}  # which lines a person has hidden or shown, also while they are gone
         self._scale = Scale()
         self._span, self._unit = 1.0, self.tr("epoch")
         self._skip = 0.0
@@ -136,6 +139,7 @@ class CurvePlot(QWidget):
         line = self._lines.get(series.key)
         if line is None:
             line = self._lines[series.key] = Line(series, self._box)
+            line.show(self._wished.get(series.key, line.shown))
         line.put(series, x, y, raw, stamp)
 
     def keep(self, keys: Sequence[str]) -> None:
@@ -212,6 +216,7 @@ class CurvePlot(QWidget):
     def _show_only(self, keys: set[str]) -> None:
         for key, line in self._lines.items():
             line.show(key in keys)
+            self._wished[key] = line.shown
         self._ranges_stale = True
         self.redraw()
 

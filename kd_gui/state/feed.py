@@ -139,8 +139,9 @@ class Feed(QObject):
 
     @property
     def device(self) -> str:
-        name = self.environment.get("device_name") or self.environment.get("device", "")
-        return str(name).upper() if name == "cpu" else str(name)
+        """A word for where it computes: "CPU", or the name of the accelerator."""
+        kind = str(self.environment.get("device", ""))
+        return kind.upper() if kind == "cpu" else str(self.environment.get("device_name") or kind)
 
     @property
     def total_epochs(self) -> int:

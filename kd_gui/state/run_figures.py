@@ -83,7 +83,11 @@ def cell(info: RunInfo, shown: Figures, column: int, live: bool) -> str:
     if column == DOT:
         return ""
     if column == NAME:
-        return _say("{name} · live").format(name=info.title) if live else info.title
+        return (
+            QCoreApplication.translate("runs", "{name} · live").format(name=info.title)
+            if live
+            else info.title
+        )
     words = {
         TEMPERATURE: (shown.temperature, lambda t: f"{t:g}"),
         BEST: (shown.best, lambda top1: f"{100 * top1:.1f}"),
@@ -97,27 +101,31 @@ def cell(info: RunInfo, shown: Figures, column: int, live: bool) -> str:
 
 def tooltip(info: RunInfo, shown: Figures, column: int, live: bool) -> str:
     if column == BEST and shown.best is not None:
-        return _say("on the test part") if shown.tested else _say("on validation, so far the best")
+        return (
+            QCoreApplication.translate("runs", "on the test part")
+            if shown.tested
+            else QCoreApplication.translate("runs", "on validation, so far the best")
+        )
     if column == RETENTION and shown.retention is not None:
-        return _say("the student's accuracy over the teacher's")
+        return QCoreApplication.translate("runs", "the student's accuracy over the teacher's")
     if column == SIZE and shown.size is not None:
-        return _say("the student's weights on disk")
+        return QCoreApplication.translate("runs", "the student's weights on disk")
     return f"{info.name}\n{status(info, live)}"
 
 
 def status(info: RunInfo, live: bool) -> str:
     """How a run stands, in words."""
     if live:
-        return _say("running now")
+        return QCoreApplication.translate("runs", "running now")
     words = {
-        "done": _say("done"),
-        "running": _say("running in another process"),
-        "stopped": _say("stopped, can go on"),
-        "failed": _say("failed"),
-        "interrupted": _say("interrupted"),
+        "done": QCoreApplication.translate("runs", "done"),
+        "running": QCoreApplication.translate("runs", "running in another process"),
+        "stopped": QCoreApplication.translate("runs", "stopped, can go on"),
+        "failed": QCoreApplication.translate("runs", "failed"),
+        "interrupted": QCoreApplication.translate("runs", "interrupted"),
     }
     if info.status == "interrupted" and info.resumable:
-        return _say("interrupted, can go on")
+        return QCoreApplication.translate("runs", "interrupted, can go on")
     return words.get(info.status, info.status)
 
 
@@ -137,7 +145,3 @@ def duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
-
-
-def _say(words: str) -> str:
-    return QCoreApplication.translate("runs", words)

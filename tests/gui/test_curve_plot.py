@@ -264,6 +264,15 @@ def test_lines_that_are_not_kept_are_gone_and_may_come_again(plot):
     assert drawn(plot, "a")[1].max() == pytest.approx(3.0)
 
 
+def test_a_line_that_comes_again_is_as_hidden_as_it_was_left(plot):
+    plot.toggle("a")
+    plot.keep(["b"])
+    put(plot, "a", 3 / X.clip(1))
+    plot.redraw()
+    assert not plot.is_shown("a")
+    assert not plot.line("a").item.isVisible()
+
+
 def test_raw_points_lie_behind_and_hide_with_their_line(plot):
     y = 2 / X.clip(1)
     put(plot, "a", y, stamp=1, raw=y + 0.1)

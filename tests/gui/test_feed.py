@@ -328,3 +328,17 @@ def test_a_failure_is_kept_with_its_words():
     feed.take([e.RunFailed(run=feed.run, error="memory", message="out of memory", hint="batch 64")])
     assert feed.status == "failed"
     assert feed.failure.hint == "batch 64"
+
+
+@pytest.mark.parametrize(
+    ("environment", "word"),
+    [
+        ({"device": "cpu", "device_name": "x86_64"}, "CPU"),
+        ({"device": "cuda", "device_name": "NVIDIA H200"}, "NVIDIA H200"),
+        ({}, ""),
+    ],
+)
+def test_the_device_is_one_word(environment, word):
+    feed = Feed()
+    feed.take([e.RunStarted(run="r", folder="", recipe={}, environment=environment)])
+    assert feed.device == word

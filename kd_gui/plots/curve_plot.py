@@ -79,12 +79,12 @@ class CurvePlot(QWidget):
     def _lay_out(self) -> None:
         self._pane.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
         self._pane.setMinimumSize(200, 90)
-        column = QVBoxLayout(self)
+        self._column = column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.setSpacing(2)
         column.addWidget(self._pane, 1)
         column.addWidget(self.legend)
-        self.legend.layout().setContentsMargins(MARGINS[0], 0, MARGINS[2], 0)
+        self.legend.setContentsMargins(MARGINS[0], 0, MARGINS[2], 0)
         self.setFont(font("caption"))
 
     # -- what a panel shows
@@ -309,7 +309,7 @@ class CurvePlot(QWidget):
 
     def showEvent(self, event: QShowEvent) -> None:
         super().showEvent(event)
-        self.layout().activate()
+        self._column.activate()
         self.redraw()
 
     def hideEvent(self, event: QHideEvent) -> None:

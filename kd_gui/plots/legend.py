@@ -127,13 +127,7 @@ class Legend(QWidget):
 
     def _add(self, entry: Entry) -> Chip:
         chip = Chip(entry, self)
-        chip.clicked.connect(self._clicked)
-        chip.alone.connect(self._alone)
+        chip.clicked.connect(lambda _checked=False, key=entry.key: self.toggled.emit(key))
+        chip.alone.connect(lambda key=entry.key: self.alone.emit(key))
         self._chips[entry.key] = chip
         return chip
-
-    def _clicked(self) -> None:
-        self.toggled.emit(self.sender().entry.key)
-
-    def _alone(self) -> None:
-        self.alone.emit(self.sender().entry.key)

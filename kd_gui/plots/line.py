@@ -106,5 +106,8 @@ def _drawn(y: Floats, frame: Frame) -> Floats:
 
 def _mixed(color: str, ground: str, share: float) -> QColor:
     """`color` laid over `ground` so that a `share` of it shows: opaque, which draws faster than alpha."""
-    pairs = zip(QColor(color).getRgb()[:3], QColor(ground).getRgb()[:3], strict=True)
-    return QColor(*(round(share * over + (1 - share) * under) for over, under in pairs))
+    over, under = QColor(color), QColor(ground)
+    red = share * over.red() + (1 - share) * under.red()
+    green = share * over.green() + (1 - share) * under.green()
+    blue = share * over.blue() + (1 - share) * under.blue()
+    return QColor(round(red), round(green), round(blue))

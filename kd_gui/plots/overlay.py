@@ -88,7 +88,8 @@ class Overlay(QWidget):
     def marker_labels(self) -> list[tuple[float, str, QRectF]]:
         """(x in pixels, words, pill) of every marker whose label finds room, none over another."""
         metrics = QFontMetricsF(self.font())
-        rect, placed = self.frame.rect, []
+        rect = self.frame.rect
+        placed: list[tuple[float, str, QRectF]] = []
         height = metrics.height() + 4
         for x, text in self.markers if self.with_labels else ():
             px = self.frame.px(x)
@@ -202,10 +203,12 @@ class Overlay(QWidget):
             painter.setPen(QColor(tokens.text))
             painter.drawText(words, Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter, row.value)
 
-    def _point(self, at: QPointF | None) -> None:
+    def _point(self, at: QPointF) -> None:
         rect = self.frame.rect
-        inside = at is not None and rect.adjusted(-6, -8, 6, 8).contains(at)
-        self.pointed.emit(self.frame.x(min(max(at.x(), rect.left()), rect.right())) if inside else None)
+        if not rect.adjusted(-6, -8, 6, 8).contains(at):
+            self.pointed.emit(None)
+        else:
+            self.pointed.emit(self.frame.x(min(max(at.x(), rect.left()), rect.right())))
 
     def mousePressEvent(self, event: QMouseEvent) -> None:
         if event.button() == Qt.MouseButton.LeftButton:

@@ -21,6 +21,7 @@ from kd_engine.recipe import get_at, set_at
 from kd_gui.state.clock import Clock
 from kd_gui.state.curves import Curve, Floats
 from kd_gui.state.markers import Marker, Markers
+from kd_gui.state.plan import Plan
 
 ENDED = ("done", "stopped", "failed", "interrupted")
 
@@ -106,7 +107,7 @@ class Feed(QObject):
         self.saved_at: int | None = None  # epochs done at the last checkpoint
         self.samples_per_s = 0.0
         self.step = 0
-        self._stages: dict[int, e.StageStarted] = {}
+        self._plan = Plan()
         self._markers = Markers()
         self._clock = Clock()
         self._pending: dict[int, tuple[Curve, list[float], list[float]]] = {}
@@ -146,12 +147,12 @@ class Feed(QObject):
     @property
     def total_epochs(self) -> int:
         """Epochs of all stages as the recipe plans them, 0 when unknown."""
-        return sum(self._epochs_of(i) for i in range(len(self._plan())))
+        return self._plan.epochs
 
     @property
     def temperature(self) -> float | None:
         """The temperature in force, None where no method has one."""
-        for stage in self._plan():
+        for stage in self.document.get("stages", ()):
             for method in stage.get("methods", ()):
                 if "temperature" in method:
                     return float(method["temperature"])
@@ -159,7 +160,7 @@ class Feed(QObject):
 
     @property
     def progress(self) -> Progress:
-        steps = sum(self._epochs_of(i) * self._pace_of(i) for i in range(len(self._plan())))
+        steps = self._plan.steps
         if self.status == "done":
             return Progress(self.total_epochs, self.total_epochs, self.step, steps, 1.0, None)
         x = self.x_of(self.step)
@@ -170,15 +171,7 @@ class Feed(QObject):
 
     def x_of(self, step: int) -> float:
         """Where a step lies on the axis: in epochs over all stages."""
-        if not self._stages:
-            return float(step)
-        x, first = 0.0, 0
-        for stage in range(max(self._stages) + 1):
-            epochs, pace = self._epochs_of(stage), self._pace_of(stage)
-            if step <= first + epochs * pace or stage == max(self._stages):
-                return x + (step - first) / pace if pace else float(step)
-            x, first = x + epochs, first + epochs * pace
-        return x
+        return self._plan.x_of(step)
 
     def metric(self, student: str, part: str, name: str) -> tuple[Floats, Floats]:
         """One number per epoch over x. part: "train" or "validation"; name: as in EpochDone ("top1", ...)."""
@@ -257,6 +250,7 @@ class Feed(QObject):
     def _name(self, event: e.RunStarted | e.RunResumed) -> None:
         self.run, self.folder = event.run, event.folder
         self.document, self.environment = copy.deepcopy(event.recipe), event.environment
+        self._plan.read(self.document)
         self.status = "preparing"
 
     def _prepares(self, event: e.Preparing) -> None:
@@ -268,7 +262,8 @@ class Feed(QObject):
 
     def _stage_started(self, event: e.StageStarted) -> None:
         self._flush()
-        self._stages[event.stage] = self.stage = event
+        self._plan.begin(event)
+        self.stage = event
         for name in event.students:
             self.curves.setdefault(name, StudentCurves())
             self.epochs.setdefault(name, [])
@@ -302,7 +297,7 @@ class Feed(QObject):
         pending[2].append(y)
 
     def _epoch_done(self, event: e.EpochDone) -> None:
-        x = float(sum(self._epochs_of(i) for i in range(event.stage)) + event.epoch)
+        x = float(self._plan.epochs_before(event.stage) + event.epoch)
         done = Epoch(x, event.step, event.train, event.validation, event.best)
         self.epochs.setdefault(event.student, []).append(done)
         self.step = max(self.step, event.step)
@@ -316,7 +311,7 @@ class Feed(QObject):
         set_at(self.document, event.path, event.new)
 
     def _saved(self, event: e.CheckpointSaved) -> None:
-        self.saved_at = sum(self._epochs_of(i) for i in range(event.stage)) + event.epoch
+        self.saved_at = self._plan.epochs_before(event.stage) + event.epoch
 
     def _paused(self, event: e.Paused) -> None:
         self._clock.pause(event.time)
@@ -347,20 +342,6 @@ class Feed(QObject):
         self.status = status
         self.preparing = None
         self._clock.stop()
-
-    def _plan(self) -> list[dict[str, Any]]:
-        return list(self.document.get("stages", ()))
-
-    def _epochs_of(self, stage: int) -> int:
-        if stage in self._stages:
-            return self._stages[stage].epochs
-        plan = self._plan()
-        return int(plan[stage].get("epochs", 0)) if stage < len(plan) else 0
-
-    def _pace_of(self, stage: int) -> int:
-        """Steps in an epoch; of a stage that has not begun, as many as in the one that goes on."""
-        known = self._stages.get(stage) or self.stage
-        return known.steps_per_epoch if known is not None else 0
 
     _HANDLERS: ClassVar[dict[type[Event], tuple[Callable[[Any, Any], None], tuple[str, ...]]]] = {
         e.StepDone: (_step_done, ("curves", "run")),

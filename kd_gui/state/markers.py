@@ -43,7 +43,7 @@ class Markers:
 
     def add(self, event: KnobChanged, x: float, document: Mapping[str, Any]) -> None:
         last = self._all[-1] if self._all else None
-        if last is not None and last.path == event.path and event.time - last.time <= ONE_DRAG_S:
+        if last is not None and last.path == event.path and _goes_on(last, event):
             self._all[-1] = Marker(last.x, last.step, last.path, last.name, last.old, event.new, event.time)
             return
         name = knob_name(event.path, document)
@@ -52,6 +52,11 @@ class Markers:
     def cut(self, step: int) -> None:
         """Forget what lies after `step`."""
         self._all = [marker for marker in self._all if marker.step <= step]
+
+
+def _goes_on(last: Marker, event: KnobChanged) -> bool:
+    """The same drag, or the same change told again after a resume."""
+    return event.time - last.time <= ONE_DRAG_S or event.step == last.step
 
 
 def knob_name(path: str, document: Mapping[str, Any]) -> str:

@@ -13,6 +13,7 @@ import numpy as np
 
 from kd_engine import events as e
 from kd_engine.events import STUDENT, Event
+from kd_engine.store import LAST, RECIPE, RESUME, SUMMARY
 
 CLASSES = [str(digit) for digit in range(10)]
 RIVALS = ("no KD",)
@@ -204,10 +205,11 @@ def fill_store(root: Path, count: int = len(STORED)) -> str:
         folder.mkdir(parents=True)
         document = recipe(name=title)
         document["stages"][0]["methods"][0]["temperature"] = temperature
-        (folder / "recipe.json").write_text(json.dumps(document), encoding="utf-8")
-        os.utime(folder / "recipe.json", (now - ago - i, now - ago - i))
+        (folder / RECIPE).write_text(json.dumps(document), encoding="utf-8")
+        os.utime(folder / RECIPE, (now - ago - i, now - ago - i))
+        (folder / LAST).write_bytes(b"")
         if status != "done":
-            (folder / "resume.pt").write_bytes(b"")
+            (folder / RESUME).write_bytes(b"")
         if status:
             student = {"top1_test_last": top1, "top1_test_best": top1, "bytes": size} if top1 else {}
             summary = {
@@ -217,5 +219,5 @@ def fill_store(root: Path, count: int = len(STORED)) -> str:
                 "retention": retention,
                 "seconds": seconds,
             }
-            (folder / "summary.json").write_text(json.dumps(summary), encoding="utf-8")
+            (folder / SUMMARY).write_text(json.dumps(summary), encoding="utf-8")
     return f"2026-11-20_{STORED[0][0]}_0000"

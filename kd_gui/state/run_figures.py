@@ -88,15 +88,17 @@ def cell(info: RunInfo, shown: Figures, column: int, live: bool) -> str:
             if live
             else info.title
         )
-    words = {
-        TEMPERATURE: (shown.temperature, lambda t: f"{t:g}"),
-        BEST: (shown.best, lambda top1: f"{100 * top1:.1f}"),
-        RETENTION: (shown.retention, lambda share: f"{100 * share:.1f} %"),
-        SIZE: (shown.size, size),
-        TIME: (shown.seconds, duration),
-    }
-    value, write = words[column]
-    return UNKNOWN if value is None else str(write(value))
+    if column == TEMPERATURE and shown.temperature is not None:
+        return f"{shown.temperature:g}"
+    if column == BEST and shown.best is not None:
+        return f"{100 * shown.best:.1f}"
+    if column == RETENTION and shown.retention is not None:
+        return f"{100 * shown.retention:.1f} %"
+    if column == SIZE and shown.size is not None:
+        return size(shown.size)
+    if column == TIME and shown.seconds is not None:
+        return duration(shown.seconds)
+    return UNKNOWN
 
 
 def tooltip(info: RunInfo, shown: Figures, column: int, live: bool) -> str:

@@ -39,7 +39,9 @@ def scan(store: Store, kept: Mapping[str, tuple[int, RunInfo]]) -> tuple[list[Ru
         info = store.info(RunFolder(store.root / name))
         if info is not None:
             found[name] = (stamp, info)
-    infos = sorted((info for _, info in found.values()), key=lambda info: (-info.created, info.name))
+    infos = sorted(
+        (info for _, info in found.values()), key=lambda info: (info.created, info.name), reverse=True
+    )
     return infos, found
 
 
@@ -145,8 +147,9 @@ class RunsModel(QAbstractTableModel):
         if isinstance(result, KdError):
             self.trouble.emit(result)
         else:
-            infos, self._kept = result  # type: ignore[misc]
-            self._replace(infos)
+            assert isinstance(result, tuple)
+            self._kept = result[1]
+            self._replace(result[0])
             self._follow()
         if self._again:
             self._again = False

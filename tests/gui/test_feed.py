@@ -226,6 +226,16 @@ def test_one_drag_of_a_slider_is_one_marker():
     assert len(feed.markers) == 2, "a knob that is put back within one drag leaves no marker"
 
 
+def test_a_change_that_is_made_again_after_a_resume_is_one_marker():
+    feed = fed(epochs=15, until=1, steps_per_epoch=10)
+    feed.take([changed(10, 4.0, 9.0, 100.0)])
+    again = e.RunResumed(
+        run=feed.run, folder="", recipe=rehearsal.recipe(), environment={}, stage=0, epoch=1, step=10
+    )
+    feed.take([again, changed(10, 4.0, 9.0, 5000.0)])
+    assert [marker.text for marker in feed.markers] == ["T 4 → 9"]
+
+
 @pytest.mark.parametrize(
     ("path", "name"),
     [

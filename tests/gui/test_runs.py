@@ -9,7 +9,7 @@ import pytest
 from PySide6.QtCore import QModelIndex, Qt
 
 from kd_engine.errors import KdError
-from kd_engine.store import SUMMARY, RunFolder, Store
+from kd_engine.store import LAST, SUMMARY, RunFolder, Store
 from kd_gui.panels import runs as panels
 from kd_gui.panels.runs import RunsPanel, exportable
 from kd_gui.state import rehearsal
@@ -291,7 +291,7 @@ def test_a_hidden_panel_leaves_the_disk_alone(panel):
 def test_only_runs_that_left_weights_can_be_exported(model):
     assert [exportable(model.run_at(row)) for row in range(5)] == [True, True, True, True, True]
     folder = model.run_at(2).folder
-    (folder / "resume.pt").unlink()
+    (folder / LAST).unlink()
     info = Store(folder.parent).info(RunFolder(folder))
     assert not exportable(info)
 
@@ -317,3 +317,7 @@ def test_a_summary_from_elsewhere_does_not_break_the_table(qtbot, model, root):
     refresh(qtbot, model)
     assert model.rowCount() == 5
     assert model.index(0, 0, QModelIndex()).isValid()
+
+
+def test_the_order_is_the_stores_own(model, root):
+    assert names(model) == [info.name for info in Store(root).runs()]

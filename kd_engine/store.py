@@ -7,6 +7,7 @@ no torch.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -23,7 +24,7 @@ from filelock import FileLock, Timeout
 
 from kd_engine import events, paths, recipe
 from kd_engine.errors import StoreError, did_you_mean
-from kd_engine.events import Event, RunResumed
+from kd_engine.events import CheckpointSaved, Evaluated, Event, KnobChanged, RunResumed, StageStarted
 
 RECIPE = "recipe.json"
 EVENTS = "events.jsonl"
@@ -34,13 +35,17 @@ LAST = "last.safetensors"
 BEST = "best.safetensors"
 LOCK = ".lock"
 
+# Who only looks whether a run is going holds its lock for a moment, too.
+PATIENCE_S = 1.0  # of one who wants the lock
+GLANCE_S = 0.005  # of one who only looks
+
 
 @dataclass(frozen=True)
 class RunInfo:
     """One row of the table of runs, read without opening anything large.
 
-    status: running, done, stopped, failed, or interrupted (it ended without a word; resumable when it has a
-    checkpoint).
+    status: running, done, stopped, failed, or interrupted (it ended without a word). resumable: from its last
+    checkpoint; one that was stopped or interrupted before its first begins anew.
     """
 
     name: str
@@ -62,7 +67,7 @@ class RunFolder:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._events: IO[bytes] | None = None
-        self._lock = FileLock(folder / LOCK)
+        self._lock = FileLock(folder / LOCK, thread_local=False)  # any thread may end the run
 
     @property
     def name(self) -> str:
@@ -99,21 +104,31 @@ class RunFolder:
 
     def write(self, name: str, save: Callable[[Path], Any]) -> Path:
         """Let `save` write a temporary file, then sync and rename it to `name`. StoreError when the disk
-        refuses."""
+        refuses, and when somebody removed the folder."""
+        if not self.folder.is_dir():
+            raise StoreError(f"{self.folder}: the run's folder is gone.", "Run its recipe anew.")
         with replacing(self.path(name)) as temporary:
             save(temporary)
         return self.path(name)
 
+    def remove(self, name: str) -> None:
+        with told(self.path(name)):
+            self.path(name).unlink(missing_ok=True)
+
     def append(self, event: Event) -> None:
         """Add one event to the log, and hand it to the operating system at once."""
         line = json.dumps(events.to_json(event), separators=(",", ":")).encode() + b"\n"
-        with told(self.path(EVENTS)):
-            if self._events is None:
-                self._events = open(self.path(EVENTS), "ab", buffering=0)  # noqa: SIM115 (closed in close)
-                self._finish_torn_line()
-            written = self._events.write(line)
-            if written != len(line):
-                raise OSError(28, "No space left on device")
+        try:
+            with told(self.path(EVENTS)):
+                if self._events is None:
+                    self._events = open(self.path(EVENTS), "ab", buffering=0)  # noqa: SIM115 (see close)
+                    self._finish_torn_line()
+                written = self._events.write(line)
+                if written != len(line):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except StoreError:
+            self._close_log()  # the next event must not be glued to half of this one
+            raise
 
     def events(self) -> Iterator[Event]:
         """All events that hold, in order: what a later resume superseded is left out; torn lines are
@@ -121,7 +136,7 @@ class RunFolder:
         kept: list[Event] = []
         for event in self.raw_events():
             if isinstance(event, RunResumed):
-                kept = [old for old in kept if getattr(old, "step", 0) <= event.step and not _is_end(old)]
+                kept = _holding(kept, event)
             kept.append(event)
         return iter(kept)
 
@@ -147,8 +162,11 @@ class RunFolder:
             return "running"
         return str((self.read_json(SUMMARY) or {}).get("status", "interrupted"))
 
-    def resumable(self) -> bool:
-        return self.path(RESUME).is_file() and self.status() not in ("done", "running")
+    def resumable(self, status: str | None = None) -> bool:
+        """Whether it can go on: from its last checkpoint, or, when it was ended before its first, anew.
+        status: where it is known already."""
+        status = status or self.status()
+        return status in ("stopped", "interrupted") or (status == "failed" and self.path(RESUME).is_file())
 
     def locked(self) -> bool:
         """Whether a living process trains this run now."""
@@ -158,16 +176,18 @@ class RunFolder:
             return False
         probe = FileLock(self.path(LOCK))
         try:
-            probe.acquire(timeout=0)
-        except (Timeout, OSError):
+            probe.acquire(timeout=GLANCE_S, poll_interval=GLANCE_S / 2)
+        except Timeout:
             return True
+        except OSError:
+            return False  # a copy that cannot be written: nobody trains it there
         probe.release()
         return False
 
     def lock(self) -> None:
         """Claim the run for this process. StoreError when another one has it."""
         try:
-            self._lock.acquire(timeout=0)
+            self._lock.acquire(timeout=PATIENCE_S)
         except Timeout:
             raise StoreError(
                 f"{self.name}: another process is training this run.", "Stop that one first."
@@ -177,9 +197,7 @@ class RunFolder:
 
     def close(self) -> None:
         """Close the log and let go of the lock. Idempotent."""
-        if self._events is not None:
-            self._events.close()
-            self._events = None
+        self._close_log()
         self._lock.release()
 
     def delete(self) -> None:
@@ -189,6 +207,11 @@ class RunFolder:
             raise StoreError(f"{self.name}: a process is training this run.", "Stop it first.")
         with told(self.folder):
             shutil.rmtree(self.folder)
+
+    def _close_log(self) -> None:
+        if self._events is not None:
+            self._events.close()
+            self._events = None
 
     def _finish_torn_line(self) -> None:
         """End a torn last line, so that the next event starts on a line of its own."""
@@ -220,8 +243,13 @@ class Store:
                 except FileExistsError:
                     continue
         run = RunFolder(folder)
-        run.lock()
-        run.write_json(RECIPE, document)
+        try:
+            run.lock()
+            run.write_json(RECIPE, document)
+        except StoreError:
+            run.close()
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
         return run
 
     def open(self, name: str | Path) -> RunFolder:
@@ -248,23 +276,23 @@ class Store:
         return [info for info in infos if info is not None]
 
     def info(self, run: RunFolder) -> RunInfo | None:
-        document = run.read_json(RECIPE)
-        if document is None:
+        """None for a folder that is no run, or no longer."""
+        document, created = run.read_json(RECIPE), _made(run.folder)
+        if document is None or created is None:
             return None
         summary = run.read_json(SUMMARY) or {}
         status = "running" if run.locked() else str(summary.get("status", "interrupted"))
-        resumable = status not in ("done", "running") and run.path(RESUME).is_file()
-        created = run.path(RECIPE).stat().st_mtime
-        return RunInfo(run.name, run.folder, created, document, status, summary, resumable)
+        return RunInfo(run.name, run.folder, created, document, status, summary, run.resumable(status))
 
     def _folders(self) -> list[Path]:
         try:
-            folders = [path for path in self.root.iterdir() if (path / RECIPE).is_file()]
+            made = {folder: _made(folder) for folder in self.root.iterdir()}
         except FileNotFoundError:
             return []
         except OSError as error:
             raise StoreError(f"{self.root}: cannot be read: {error.strerror}") from error
-        return sorted(folders, key=lambda path: (path / RECIPE).stat().st_mtime, reverse=True)
+        runs = {folder: when for folder, when in made.items() if when is not None}
+        return sorted(runs, key=lambda folder: (runs[folder], folder.name), reverse=True)
 
 
 def sync(path: Path) -> None:
@@ -304,16 +332,42 @@ def told(path: Path) -> Iterator[None]:
         raise _refused(path, error) from error
 
 
+WAYS_OUT = {
+    errno.ENOSPC: "Free some space",
+    errno.EDQUOT: "Free some space",
+    errno.EACCES: "Choose a folder that you may write to",
+    errno.EPERM: "Choose a folder that you may write to",
+    errno.EROFS: "Choose a folder that can be written",
+    errno.EEXIST: "A file is in the way: choose another folder",
+    errno.ENOTDIR: "A file is in the way: choose another folder",
+}
+
+
 def _refused(path: Path, error: OSError) -> StoreError:
     what = error.strerror or str(error)
-    hint = {
-        28: "Free some space",
-        13: "Choose a folder that you may write to",
-        30: "Choose a folder that can be written",
-    }
-    way = hint.get(error.errno or 0, "Check the disk")
+    way = WAYS_OUT.get(error.errno or 0, "Check the disk")
     return StoreError(f"{path}: cannot be written: {what}.", f"{way}; everything written before is intact.")
 
 
-def _is_end(event: Event) -> bool:
-    return isinstance(event, events.ENDS)
+def _made(folder: Path) -> float | None:
+    """When a run's folder was made; None for a folder that is no run, or cannot be looked into."""
+    try:
+        return (folder / RECIPE).stat().st_mtime
+    except OSError:
+        return None
+
+
+def _holding(told: list[Event], resumed: RunResumed) -> list[Event]:
+    """Of what was told before a resume, what still holds: nothing of later steps and stages, no end, and no
+    examination, which comes at the end. Changes at the very step, made after its checkpoint, are made
+    again."""
+    at = [i for i, old in enumerate(told) if isinstance(old, CheckpointSaved) and old.step == resumed.step]
+    last_saved = max(at, default=-1)
+    return [
+        event
+        for i, event in enumerate(told)
+        if getattr(event, "step", 0) <= resumed.step
+        and not isinstance(event, (*events.ENDS, Evaluated))
+        and not (isinstance(event, StageStarted) and event.stage > resumed.stage)
+        and not (isinstance(event, KnobChanged) and event.step == resumed.step and i > last_saved)
+    ]

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import platform
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Generator, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from importlib.metadata import version
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from kd_engine.errors import KdError
 from kd_engine.recipe import HardwareKnobs
+
+T = TypeVar("T")
 
 
 class Backend:
@@ -77,7 +79,7 @@ def seeded(*parts: int | str) -> Iterator[None]:
     resumes, and two sessions in one process do not disturb each other between steps.
     """
     seed = mix(*parts)
-    devices = [torch.cuda.current_device()] if torch.cuda.is_initialized() else []
+    devices = [torch.cuda.current_device()] if torch.cuda.is_initialized() else []  # type: ignore[no-untyped-call]
     with torch.random.fork_rng(devices):
         # Not torch.manual_seed: it also seeds devices that are not there, formatting a stack trace for each.
         torch.default_generator.manual_seed(seed)
@@ -96,6 +98,22 @@ def threads_kept() -> Iterator[None]:
         yield
     finally:
         set_threads(before)
+
+
+def own_threads(work: Generator[T, None, None]) -> Generator[T, None, None]:
+    """`work`, with a number of CPU threads of its own: what it sets while it moves holds for it alone."""
+    mine = None
+    with closing(work):
+        while True:
+            with threads_kept():
+                if mine is not None:
+                    set_threads(mine)
+                try:
+                    item = next(work)
+                except StopIteration:
+                    return
+                mine = torch.get_num_threads()
+            yield item
 
 
 def set_threads(number: int) -> None:

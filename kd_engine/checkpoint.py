@@ -7,7 +7,9 @@ code.
 
 from __future__ import annotations
 
+import io
 import time
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,10 +17,11 @@ from typing import Any
 import torch
 
 from kd_engine.errors import StoreError
-from kd_engine.events import CheckpointSaved, Event, KnobChanged
+from kd_engine.events import CheckpointSaved, KnobChanged, RunResumed
 from kd_engine.store import RESUME, RunFolder
 
 VERSION = 1
+Change = tuple[int, str, Any]  # a live change: made at this step, of the setting at this path, to this value
 
 
 @dataclass
@@ -51,7 +54,9 @@ def save(run: RunFolder, checkpoint: Checkpoint) -> tuple[Path, float]:
     """Write it whole; returns the file and the milliseconds it took."""
     started = time.perf_counter()
     content = {"version": VERSION, **vars(checkpoint), "progress": asdict(checkpoint.progress)}
-    path = run.write(RESUME, lambda temporary: torch.save(content, temporary))
+    buffer = io.BytesIO()  # given a file, torch tells of a full disk in a RuntimeError that does not say so
+    torch.save(content, buffer)
+    path = run.write(RESUME, lambda temporary: temporary.write_bytes(buffer.getbuffer()))
     return path, (time.perf_counter() - started) * 1000
 
 
@@ -63,27 +68,41 @@ def load(run: RunFolder) -> Checkpoint:
     except FileNotFoundError:
         raise StoreError(f"{run.name}: nothing to resume from: it has no {RESUME}.") from None
     except Exception as error:  # torch raises many kinds for a file that is not one
-        raise StoreError(f"{path}: not a readable checkpoint ({type(error).__name__}).") from error
-    if content.get("version", 0) > VERSION:
+        raise _unreadable(path, type(error).__name__) from error
+    if not isinstance(content, dict) or not isinstance(content.get("version"), int):
+        raise _unreadable(path, "something else is in it")
+    if content["version"] > VERSION:
         raise StoreError(f"{path}: made by a newer version of kd-studio.", "Update kd-studio to resume it.")
-    return Checkpoint(
-        progress=Progress(**content["progress"]),
-        recipe=content["recipe"],
-        students=content["students"],
-        threads=content["threads"],
-    )
+    try:
+        parts = {name: content[name] for name in ("recipe", "students", "threads")}
+        return Checkpoint(progress=Progress(**content["progress"]), **parts)
+    except (KeyError, TypeError) as error:
+        raise _unreadable(path, f"{error} is not as expected") from error
 
 
-def changes_after(run: RunFolder, checkpoint: Checkpoint) -> list[tuple[int, str, Any]]:
-    """The live changes, as (step, path, value), that were made after a checkpoint and are not in it.
+def changes_after(run: RunFolder, step: int) -> list[Change]:
+    """The live changes that were made after the last checkpoint, which was at `step`, and are not in it.
 
-    A run that was killed makes them again at the same steps. Several attempts may have logged the same
-    change.
+    A run that was killed makes them again at the same steps. Where several attempts were made since, each
+    has made again, and logged again, as many of the pending changes as it lived for.
     """
-    later: list[Event] = []
+    made: list[Change] = []
+    pending: list[Change] = []
     for event in run.raw_events():
-        if isinstance(event, CheckpointSaved) and event.step == checkpoint.progress.step:
-            later = []
-        later.append(event)
-    changes = [(c.step, c.path, c.new) for c in later if isinstance(c, KnobChanged)]
-    return list(dict.fromkeys(change for change in changes if change[0] >= checkpoint.progress.step))
+        if isinstance(event, CheckpointSaved) and event.step == step:
+            made, pending = [], []
+        elif isinstance(event, RunResumed):
+            made, pending = [], _in_order([*made, *pending])
+        elif isinstance(event, KnobChanged) and event.step >= step:
+            made.append((event.step, event.path, event.new))
+            if pending[:1] == made[-1:]:
+                del pending[0]
+    return _in_order([*made, *pending])
+
+
+def _in_order(changes: Iterable[Change]) -> list[Change]:
+    return sorted(changes, key=lambda change: change[0])  # those of one step stay in their order
+
+
+def _unreadable(path: Path, why: str) -> StoreError:
+    return StoreError(f"{path}: not a readable checkpoint ({why}).", "Run the recipe anew.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable, Generator
 from typing import Any
 
 import numpy as np
@@ -10,54 +11,48 @@ from torch import nn
 
 from kd_engine import evaluate, weights
 from kd_engine.classroom import Classroom
-from kd_engine.events import STUDENT, Evaluated
+from kd_engine.events import STUDENT, Evaluated, Event
 from kd_engine.store import BEST, RunFolder
 from kd_engine.summary import summarise
 from kd_engine.teacher import LiveTeacher
 from kd_engine.trainee import Trainee
 
 EVALUATION = "evaluation.json"
+Say = Callable[[Event], Event]
 
 
 def final_figures(
-    room: Classroom, teacher: LiveTeacher | None, students: list[Trainee], run: RunFolder
-) -> tuple[list[Evaluated], dict[str, Any]]:
-    """One `Evaluated` a model (the student's last and best weights, rivals' last, the teacher), and the
-    summary's part.
+    room: Classroom, teacher: LiveTeacher | None, students: list[Trainee], run: RunFolder, say: Say
+) -> Generator[Event, None, dict[str, Any]]:
+    """Yields one `Evaluated` a model (the teacher; the student's last and best weights, rivals' last), once
+    said; returns the summary's part.
 
     Also written to evaluation.json, as "NAME/WEIGHTS" to metrics.
     """
     answers = None
-    told: list[Evaluated] = []
+    written: dict[str, Any] = {}
     teacher_figures = None
     if teacher is not None:
         answers = evaluate.predict(teacher.module, room.batches("test"), room.backend)
-        metrics = examine(room, teacher.module, answers, None, with_latency=True)
-        told.append(Evaluated(student="teacher", weights="last", metrics=metrics))
-        teacher_figures = {
-            "model": room.recipe.teacher.model if room.recipe.teacher else "",
-            "top1_test": metrics["top1"],
-            **{
-                name: metrics[name]
-                for name in ("parameters", "macs", "bytes", "latency_ms_p50", "latency_ms_p95")
-            },
-        }
+        metrics = written["teacher/last"] = examine(room, teacher.module, answers, None, with_latency=True)
+        yield say(Evaluated(student="teacher", weights="last", metrics=metrics))
+        teacher_figures = _teacher_figures(room, metrics)
     figures = {}
     for student in students:
-        main = student.name == STUDENT
+        name, main = student.name, student.name == STUDENT
         logits = evaluate.predict(student.module, room.batches("test"), room.backend)
-        metrics = examine(room, student.module, logits, answers, with_latency=main)
-        told.append(Evaluated(student=student.name, weights="last", metrics=metrics))
-        figures[student.name] = _student_figures(student, metrics)
+        metrics = written[f"{name}/last"] = examine(room, student.module, logits, answers, with_latency=main)
+        yield say(Evaluated(student=name, weights="last", metrics=metrics))
+        figures[name] = _student_figures(student, metrics)
         if main and student.best is not None and run.path(BEST).is_file():
             best = copy.deepcopy(student.module)
             weights.fit(best, weights.read_state(run.path(BEST)), str(run.path(BEST)))
             logits = evaluate.predict(best, room.batches("test"), room.backend)
-            metrics = examine(room, best, logits, answers, with_latency=False)
-            told.append(Evaluated(student=student.name, weights="best", metrics=metrics))
-            figures[student.name]["top1_test_best"] = metrics["top1"]
-    run.write_json(EVALUATION, {f"{event.student}/{event.weights}": event.metrics for event in told})
-    return told, summarise(figures, teacher_figures, {"device": room.backend.device.type})
+            metrics = written[f"{name}/best"] = examine(room, best, logits, answers, with_latency=False)
+            yield say(Evaluated(student=name, weights="best", metrics=metrics))
+            figures[name]["top1_test_best"] = metrics["top1"]
+    run.write_json(EVALUATION, written)
+    return summarise(figures, teacher_figures, {"device": room.backend.device.type})
 
 
 def examine(
@@ -72,6 +67,12 @@ def examine(
     if with_latency:
         metrics |= evaluate.latency(module, room.data.size, room.backend)
     return metrics
+
+
+def _teacher_figures(room: Classroom, metrics: dict[str, Any]) -> dict[str, Any]:
+    names = ("parameters", "macs", "bytes", "latency_ms_p50", "latency_ms_p95")
+    model = room.recipe.teacher.model if room.recipe.teacher else ""
+    return {"model": model, "top1_test": metrics["top1"], **{name: metrics[name] for name in names}}
 
 
 def _student_figures(student: Trainee, metrics: dict[str, Any]) -> dict[str, Any]:

@@ -72,7 +72,8 @@ class Trainee:
         self._records: list[tuple[int, Tensor, dict[str, Tensor], dict[str, float]]] = []
         self._hits: list[tuple[Tensor, Tensor]] = []
         self.epoch = Report()  # over the epoch so far
-        self.best: tuple[float, int] | None = None  # best validation top-1, and after which epoch
+        # Best validation top-1, and after which epoch; without a validation part None, and the last epoch.
+        self.best: tuple[float | None, int] | None = None
 
     def set_knobs(self, document: dict[str, Any]) -> None:
         """Take the values that stand in the recipe now: weights, and every method's knobs."""
@@ -112,6 +113,13 @@ class Trainee:
             _add(self.epoch, made)
         self._records, self._hits = [], []
         return made
+
+    def improved(self, top1: float | None, epoch: int) -> bool:
+        """Whether this is its best so far, and then remember it."""
+        best = self.best is None or top1 is None or self.best[0] is None or top1 > self.best[0]
+        if best:
+            self.best = (top1, epoch)
+        return best
 
     def state(self) -> dict[str, Any]:
         """All that a resume needs, as plain values and tensors."""

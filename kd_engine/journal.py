@@ -1,0 +1,182 @@
+"""What is told and kept of a run: its log, reports, checkpoints, pictures and summary, in the run's folder.
+
+An event is in the log before anybody else hears of it.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+import traceback
+from typing import Any
+
+from kd_engine import card, checkpoint, weights
+from kd_engine import events as e
+from kd_engine.classroom import Classroom
+from kd_engine.commands import Command
+from kd_engine.errors import KdError
+from kd_engine.events import Event
+from kd_engine.gallery import Gallery, keep
+from kd_engine.snapshots import SAMPLES, name_of
+from kd_engine.standing import Standing
+from kd_engine.store import BEST, LAST, SUMMARY, RunFolder
+from kd_engine.trainee import Report, Trainee
+
+REPORT_S = 0.05  # a report waits for the device once, so there are at most twenty a second
+
+log = logging.getLogger("kd_engine")
+
+
+class Journal:
+    """Writes for one run. StoreError when the disk refuses."""
+
+    def __init__(self, run: RunFolder, now: Standing) -> None:
+        self.run = run
+        self._now = now
+        self.images = 0  # that the students learned from since the last report
+        self.start_clock()
+
+    # -- words ---------------------------------------------------------------------------------------------
+
+    def say(self, event: Event) -> Event:
+        self.run.append(event)
+        return event
+
+    def notice(self, level: str, code: str, message: str, **values: Any) -> Event:
+        return self.say(e.Notice(level=level, code=code, message=message, values=values))
+
+    def refuse(self, command: Command, path: str, why: str) -> Event:
+        return self.say(e.Refused(command=type(command).__name__, path=path, why=why))
+
+    def resumed(self, environment: dict[str, Any]) -> Event:
+        now, run = self._now, self.run
+        return self.say(
+            e.RunResumed(
+                run=run.name,
+                folder=str(run.folder),
+                recipe=now.document,
+                environment=environment,
+                stage=now.at.stage,
+                epoch=now.at.epoch,
+                step=now.at.step,
+            )
+        )
+
+    # -- reports -------------------------------------------------------------------------------------------
+
+    def due(self) -> bool:
+        """Whether it is time for a report."""
+        return time.perf_counter() - self._clock >= REPORT_S
+
+    def start_clock(self) -> None:
+        """What came before does not count as training."""
+        self._clock = time.perf_counter()
+        self.images = 0
+
+    def report(self) -> tuple[list[Event], tuple[Trainee, Report] | None]:
+        """What happened since the last report, for every student, and the first of them with a loss that is
+        no number."""
+        took = time.perf_counter() - self._clock
+        reports = [(student, student.report()) for student in self._now.students]
+        self._now.at.seconds += took
+        rate = self.images / max(took, 1e-9)
+        told = [self._step_done(student, report, rate) for student, report in reports if report.steps]
+        bad = next(((student, report) for student, report in reports if report.bad is not None), None)
+        self.start_clock()
+        return told, bad
+
+    def _step_done(self, student: Trainee, report: Report, samples_per_s: float) -> Event:
+        at = self._now.at
+        return self.say(
+            e.StepDone(
+                stage=at.stage,
+                epoch=at.epoch,
+                step=at.step,
+                student=student.name,
+                loss=report.loss,
+                terms=report.terms,
+                weighted=report.weighted,
+                lr=student.lr,
+                samples_per_s=samples_per_s,
+            )
+        )
+
+    # -- files ---------------------------------------------------------------------------------------------
+
+    def checkpoint(self, room: Classroom) -> Event:
+        """Keep all that a resume needs, then the weights for others to use."""
+        path, took = checkpoint.save(self.run, self._now.checkpoint())
+        self.keep_weights(room)
+        at = self._now.at
+        size = path.stat().st_size
+        told = e.CheckpointSaved(
+            stage=at.stage, epoch=at.epoch, step=at.step, path=str(path), bytes=size, ms=took
+        )
+        return self.say(told)
+
+    def keep_weights(self, room: Classroom) -> None:
+        """Write the student's last weights, and its best when it has just reached them.
+
+        After the checkpoint, which holds them too: so the best never come from a future that a kill undid,
+        and a resume can write what a kill left unwritten.
+        """
+        recipe, run, at = self._now.recipe, self.run, self._now.at
+        made = card.make(recipe.student, room.data, name=recipe.name, run=run.name, step=at.step)
+        state = self._now.students[0].module.state_dict()
+        for name in (LAST, BEST) if self._now.best_now else (LAST,):
+            weights.save_state(run.path(name), state, card.to_metadata(made))
+
+    def samples(self, gallery: Gallery) -> Event:
+        """The pictures of the strip, and what the teacher says of them: the same for the whole run."""
+        path = self.run.path(SAMPLES)
+        if not path.exists():
+            keep(self.run, SAMPLES, gallery.samples())
+        return self.say(e.SamplesReady(path=str(path), part=gallery.part))
+
+    def snapshot(self, gallery: Gallery) -> Event:
+        """What the student sees of them now."""
+        now = self._now
+        student, epoch = now.students[0], now.epochs
+        path = keep(self.run, name_of(epoch), gallery.snapshot(student.module, student.taps, epoch))
+        return self.say(e.SnapshotSaved(stage=now.at.stage, epoch=epoch, step=now.at.step, path=path))
+
+    def summarise(self, status: str, figures: dict[str, Any] | None = None) -> dict[str, Any]:
+        now = self._now
+        best = {student.name: student.best for student in now.students if student.best}
+        summary = {
+            "status": status,
+            "run": self.run.name,
+            "name": now.recipe.name,
+            "epochs": now.epochs,
+            "seconds": now.at.seconds,
+            "temperature": _temperature(now.document),
+            "best_validation": {name: {"top1": top1, "epoch": epoch} for name, (top1, epoch) in best.items()},
+            **(figures or {}),
+        }
+        self.run.write_json(SUMMARY, summary)
+        return summary
+
+    def failed(self, told: e.RunFailed, error: Exception) -> None:
+        """Write down as much of a failure as can be written: the store may be what failed."""
+        for write in (
+            lambda: self._traceback(error) if told.error == "error" else None,
+            lambda: self.summarise("failed"),
+            lambda: self.say(told),
+        ):
+            try:
+                write()
+            except (KdError, OSError) as refused:
+                log.error("could not write down the failure: %s", refused)
+
+    def _traceback(self, error: Exception) -> None:
+        text = "".join(traceback.format_exception(error))
+        self.run.write("failure.txt", lambda path: path.write_text(text, encoding="utf-8"))
+
+
+def _temperature(document: dict[str, Any]) -> float | None:
+    """The temperature of the last stage that has one."""
+    for stage in reversed(document["stages"]):
+        for method in stage.get("methods", ()):
+            if isinstance(method.get("temperature"), (int, float)):
+                return float(method["temperature"])
+    return None

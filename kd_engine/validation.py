@@ -1,0 +1,38 @@
+"""Measure students on the validation part while they learn: cheap figures, and how close they are to the
+teacher."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from kd_engine import evaluate
+from kd_engine.classroom import Classroom
+from kd_engine.teacher import LiveTeacher
+from kd_engine.trainee import Trainee
+
+
+class Validation:
+    """The teacher is asked once, here; students as often as wanted. Without a validation part there is
+    nothing to measure."""
+
+    def __init__(self, room: Classroom, teacher: LiveTeacher | None) -> None:
+        self._room = room
+        self._teacher: np.ndarray | None = None
+        self.teacher_top1: float | None = None
+        if teacher is not None and len(room.data.validation):
+            batches = room.batches("validation")
+            self._teacher = evaluate.predict(teacher.module, batches, room.backend)
+            self.teacher_top1 = float(room.task.metrics(self._teacher, batches.subset.labels)["top1"])
+
+    def figures(self, student: Trainee) -> dict[str, float]:
+        """top1, loss, and, against the teacher, agreement and kl; empty without a validation part."""
+        if not len(self._room.data.validation):
+            return {}
+        batches = self._room.batches("validation")
+        logits = evaluate.predict(student.module, batches, self._room.backend)
+        metrics = self._room.task.metrics(logits, batches.subset.labels)
+        told = {"top1": float(metrics["top1"]), "loss": float(metrics["nll"])}
+        if self._teacher is not None:
+            close = evaluate.against_teacher(logits, self._teacher, batches.subset.labels)
+            told |= {"agreement": close["agreement"], "kl": close["kl"]}
+        return told

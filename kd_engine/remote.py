@@ -8,24 +8,21 @@ it trains on.
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import json
-import os
 import queue
 import subprocess
-import sys
 import threading
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kd_engine import commands, events, paths
+from kd_engine import commands, events
+from kd_engine.child import Child, spawn
 from kd_engine.commands import Command
 from kd_engine.errors import EngineDied
-from kd_engine.events import Event, RunFailed, RunResumed, RunStarted
+from kd_engine.events import Event, RunFailed
 
 if TYPE_CHECKING:
     from kd_engine.recipe import Recipe
@@ -60,45 +57,36 @@ Message = Event | Ready | Answer | Gone
 
 
 class Engine:
-    """A child process that trains, and answers questions. All calls are thread-safe; none waits for the
-    child."""
+    """A child process that trains, and answers questions. All calls are thread-safe; none but `close` waits
+    for the child's work."""
 
     def __init__(self) -> None:
-        self._child: subprocess.Popen[str] | None = None
+        self._child: Child | None = None  # None as soon as its end was told
         self._inbox: queue.Queue[Message] = queue.Queue()
         self._lock = threading.Lock()
         self._numbers = itertools.count(1)
-        self._closing = False
-        self._run = ""  # the run that is going, by name; "?" before it has one
-        self._step = 0
 
     @property
     def alive(self) -> bool:
-        return self._child is not None and self._child.poll() is None
+        child = self._child
+        return child is not None and child.process.poll() is None
 
     @property
     def pid(self) -> int | None:
         """The child's process id, while there is one."""
-        return self._child.pid if self._child is not None else None
+        child = self._child
+        return child.process.pid if child is not None else None
 
     def start(self) -> None:
         """Start the child, unless it lives. `Ready` follows some seconds later."""
         with self._lock:
-            if self.alive:
-                return
-            self._closing = False
-            self._child = child = subprocess.Popen(
-                [sys.executable, "-m", "kd_engine.worker"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=_log_file(),
-                text=True,
-                encoding="utf-8",
-                env={**os.environ, "PYTHONUNBUFFERED": "1"},
-                creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
-                start_new_session=os.name != "nt",  # a Ctrl+C in the terminal is for this process to handle
-            )
-        threading.Thread(target=self._listen, args=(child,), name="kd-engine-listener", daemon=True).start()
+            if not self.alive:
+                self._child = child = Child(spawn())
+                listen = threading.Thread(
+                    target=self._listen, args=(child,), name="kd-engine-listener", daemon=True
+                )
+                child.listener = listen
+                listen.start()
 
     def run(self, document: dict[str, Any], runs: Path | str | None = None) -> None:
         """Start a run of a recipe document. What is wrong with it comes back as a RunFailed."""
@@ -109,18 +97,20 @@ class Engine:
         self._begin({"resume": str(run), "runs": _text(runs)})
 
     def send(self, command: Command) -> None:
-        """A command for the run that is going; without one it is ignored."""
+        """A command for the run that is going, or that was asked for last; without one it is ignored."""
         self._write(commands.to_json(command))
 
     def ask(self, what: str, **values: Any) -> str:
         """A question (see kd_engine.answers): its `Answer` will have the id that is returned."""
         number = str(next(self._numbers))
-        plain = {name: str(value) if isinstance(value, Path) else value for name, value in values.items()}
-        self._write({"ask": what, "id": number, "values": plain})
+        self._write({"ask": what, "id": number, "values": _plain(values)})
         return number
 
     def detach(self) -> None:
         """Let the child finish its run when this process ends; it then ends itself."""
+        with self._lock:
+            if self._child is not None:
+                self._child.detached = True
         self._write({"detach": True})
 
     def messages(self, timeout: float = 0.0) -> list[Message]:
@@ -134,88 +124,82 @@ class Engine:
             return found
 
     def close(self, timeout: float = 10.0) -> None:
-        """End the child: a run that is going is stopped and kept, unless detached. Idempotent."""
-        with self._lock:
-            self._closing = True
-            child, self._child = self._child, None
-        if child is None:
+        """End the child: a run that is going is stopped and kept. A detached one is left alone. Idempotent.
+
+        timeout: seconds after which a child that does not end is killed; its run is resumable all the same.
+        """
+        child = self._dismiss()
+        if child is None or child.detached:
             return
-        if child.stdin is not None:
-            with contextlib.suppress(OSError):  # it may be gone already
-                child.stdin.close()
         try:
-            child.wait(timeout)
+            child.process.wait(timeout)
         except subprocess.TimeoutExpired:
-            child.kill()
-            child.wait()
+            child.process.kill()
+        if child.listener is not None and child.listener is not threading.current_thread():
+            child.listener.join(timeout)
 
     def leave(self) -> None:
         """Forget a detached child without ending it."""
+        self._dismiss()
+
+    def _dismiss(self) -> Child | None:
         with self._lock:
-            self._closing = True
-            self._child = None
+            child, self._child = self._child, None
+            if child is not None:
+                child.dismissed = True
+                child.hang_up()
+        return child
 
     def _begin(self, request: dict[str, Any]) -> None:
-        self._run, self._step = "?", 0
-        self._write(request)
+        with self._lock:
+            child = self._child
+            if child is not None:
+                child.begin(resumable="resume" in request)
+                child.write(request)
+                return
+        reason = "The engine is not running."
+        self._inbox.put(RunFailed(run="", error="engine_died", message=reason, hint="Start it again."))
+        self._inbox.put(Gone(reason))
 
     def _write(self, request: dict[str, Any]) -> None:
         with self._lock:
-            child = self._child
-            if child is None or child.stdin is None:
+            if self._child is None:
                 self._inbox.put(Gone("The engine is not running."))
-                return
-            try:
-                child.stdin.write(json.dumps(request) + "\n")
-                child.stdin.flush()
-            except OSError:
-                return  # it just died: the listener tells
+            else:
+                self._child.write(request)
 
-    def _listen(self, child: subprocess.Popen[str]) -> None:
-        assert child.stdout is not None
-        for line in child.stdout:
+    def _listen(self, child: Child) -> None:
+        """Hand on what the child says; at its end, say how it ended."""
+        assert child.process.stdout is not None
+        for line in child.process.stdout:
             message = _read(line)
             if message is not None:
-                self._follow(message)
+                child.follow(message)
                 self._inbox.put(message)
-        code = child.wait()
-        child.stdout.close()
-        if self._closing:
-            return
-        reason = f"The engine's process ended unexpectedly ({_ending(code)})."
-        if self._run:
-            self._inbox.put(self._run_died(reason))
-            self._run = ""
-        self._inbox.put(Gone(reason))
-
-    def _run_died(self, reason: str) -> RunFailed:
-        hint = "The run can be resumed from its last checkpoint."
-        return RunFailed(
-            run=self._run, error="engine_died", message=reason, hint=hint, step=self._step, resumable=True
-        )
-
-    def _follow(self, message: Message) -> None:
-        """Know which run is going, to be able to say which one died."""
-        if isinstance(message, (RunStarted, RunResumed)):
-            self._run = message.run
-        elif isinstance(message, events.ENDS):
-            self._run = ""
-        self._step = getattr(message, "step", self._step)
+        reason = child.wait()
+        child.process.stdout.close()
+        with self._lock:  # from here on, whoever asks for something is told that there is no engine
+            child.hang_up()
+            if self._child is child:
+                self._child = None
+            if child.dismissed:
+                return
+            if child.run is not None:
+                self._inbox.put(child.died(reason))
+            self._inbox.put(Gone(reason))
 
 
 class RemoteSession:
     """A Session whose engine lives in a child process of its own: the same face, the same events."""
 
     def __init__(self, recipe: Recipe, runs: Path | str | None = None) -> None:
-        self._engine = Engine()
-        self._engine.start()
+        self._begin()
         self._engine.run(recipe.document(), runs)
 
     @classmethod
     def resume(cls, run: str | Path, runs: Path | str | None = None) -> RemoteSession:
         session = cls.__new__(cls)
-        session._engine = Engine()
-        session._engine.start()
+        session._begin()
         session._engine.resume(run, runs)
         return session
 
@@ -227,6 +211,14 @@ class RemoteSession:
         self._engine.send(command)
 
     def __iter__(self) -> Iterator[Event]:
+        return self._stream
+
+    def _begin(self) -> None:
+        self._engine = Engine()
+        self._engine.start()
+        self._stream = self._live()
+
+    def _live(self) -> Iterator[Event]:
         try:
             while True:
                 for message in self._engine.messages(timeout=1.0):
@@ -282,8 +274,7 @@ class LocalEngine:
 
     def ask(self, what: str, **values: Any) -> str:
         number = str(next(self._numbers))
-        plain = {name: str(value) if isinstance(value, Path) else value for name, value in values.items()}
-        self._write({"ask": what, "id": number, "values": plain})
+        self._write({"ask": what, "id": number, "values": _plain(values)})
         return number
 
     def detach(self) -> None:
@@ -300,7 +291,10 @@ class LocalEngine:
             self._thread = None
 
     def _write(self, request: dict[str, Any]) -> None:
-        self._requests.put(json.dumps(request) + "\n")
+        if self.alive:
+            self._requests.put(json.dumps(request) + "\n")
+        else:
+            self._inbox.put(Gone("The engine is not running."))
 
     def _work(self) -> None:
         from kd_engine.worker import serve
@@ -322,7 +316,10 @@ def _read(line: str) -> Message | None:
     if not isinstance(data, dict):
         return None
     if "event" in data:
-        return events.from_json(data)
+        try:
+            return events.from_json(data)
+        except TypeError:  # not whole
+            return None
     if "ready" in data:
         return Ready(data["ready"])
     if "answer" in data:
@@ -330,21 +327,8 @@ def _read(line: str) -> Message | None:
     return None
 
 
-def _log_file() -> Any:
-    """Where the child's complaints go: engine.log in the cache; nowhere when that cannot be written."""
-    try:
-        folder = paths.cache()
-        folder.mkdir(parents=True, exist_ok=True)
-        log = open(folder / "engine.log", "a", encoding="utf-8")  # noqa: SIM115 (the child keeps it)
-    except OSError:
-        return subprocess.DEVNULL
-    log.write(f"-- {time.strftime('%Y-%m-%d %H:%M:%S')}\n")
-    log.flush()
-    return log
-
-
-def _ending(code: int) -> str:
-    return f"killed by signal {-code}" if code < 0 else f"exit code {code}"
+def _plain(values: dict[str, Any]) -> dict[str, Any]:
+    return {name: str(value) if isinstance(value, Path) else value for name, value in values.items()}
 
 
 def _text(path: Path | str | None) -> str | None:

@@ -29,6 +29,7 @@ LIGHT = (
     "check",
     "catalog",
     "store",
+    "child",
     "remote",
 )
 # What of kd_gui each layer may use, beside itself. Modules not listed (app, main_window, ...) compose.

@@ -23,8 +23,7 @@ from kd_engine.events import STUDENT, RunDone
 def one_seed(name: str, seed: int, runs: Path) -> tuple[float, float, float]:
     """Test accuracy of student, first rival and teacher, in percent."""
     recipe = Recipe.load(name).with_changes({"seed": seed, "data.seed": seed, "stages.0.snapshots": False})
-    for event in Session(recipe, runs):
-        pass
+    *_, event = Session(recipe, runs)
     if not isinstance(event, RunDone):
         raise SystemExit(f"seed {seed}: {event}")
     students = event.summary["students"]
@@ -59,9 +58,8 @@ def main() -> None:
     print(
         f"mean  {table[:, 0].mean():7.2f}  {table[:, 1].mean():5.2f}  {table[:, 2].mean():7.2f}  {mean:+5.2f}"
     )
-    print(
-        f"gain {mean:+.2f} points, 95 % interval {mean - half:+.2f} to {mean + half:+.2f} over {len(gains)} seeds"
-    )
+    interval = f"{mean - half:+.2f} to {mean + half:+.2f}"
+    print(f"gain {mean:+.2f} points, 95 % interval {interval} over {len(gains)} seeds")
 
 
 if __name__ == "__main__":

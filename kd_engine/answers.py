@@ -6,54 +6,36 @@ name.
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from kd_engine import card as cards
-from kd_engine import catalog, evaluate, paths, snapshots
-from kd_engine.check import check
-from kd_engine.classroom import Classroom, deep_problems
+from kd_engine import evaluate, paths, preview, snapshots
+from kd_engine.classroom import Classroom
 from kd_engine.commands import AskProbe
-from kd_engine.deploy import Deployed
-from kd_engine.errors import KdError, Problem, RecipeError
-from kd_engine.events import STUDENT
+from kd_engine.deploy import load_model
+from kd_engine.errors import KdError
+from kd_engine.events import STUDENT, KnobChanged
+from kd_engine.exporters import Exporter
 from kd_engine.final import EVALUATION, examine
 from kd_engine.gallery import Gallery, keep
 from kd_engine.recipe import ModelSection, Recipe
 from kd_engine.registry import find
-from kd_engine.store import BEST, LAST, RunFolder, Store
-from kd_engine.teacher import LiveTeacher, Model
+from kd_engine.store import BEST, ENVIRONMENT, LAST, RunFolder, Store, replacing, told
+from kd_engine.teacher import Model
+
+OURS = "kd-studio"  # stands in every model card that we write
+MACHINE = ("device", "device_name", "threads")
 
 
 def describe(recipe: Mapping[str, Any], runs: Path | None = None) -> dict[str, Any]:
     """What a recipe is about, before it runs: problems (path, message) with data and models at hand, and,
     as far as there are none in the way, `data`, `teacher`, `student` and `samples` (an .npz, see
     kd_engine.snapshots)."""
-    problems = check(recipe, catalog.load())
-    if problems:
-        return {"problems": [asdict(problem) for problem in problems]}
-    told: dict[str, Any] = {}
-    try:
-        room = Classroom(Recipe.from_document(recipe), _runs(runs))
-        told["data"] = _about_data(room)
-        teacher, student = room.teacher(), room.student()
-        problems = deep_problems(room, student, teacher)
-        if teacher is not None and room.recipe.teacher is not None:
-            told["teacher"] = _about_model(room, room.recipe.teacher, teacher)
-        told["student"] = _about_model(room, room.recipe.student, student)
-        told["data"]["notes"] += room.notes
-        told["samples"] = _sample_file(Gallery(room, teacher, student))
-    except RecipeError as error:
-        problems = list(error.problems)
-    except KdError as error:
-        problems = [Problem("", str(error))]
-    return {**told, "problems": [asdict(problem) for problem in problems]}
+    return preview.describe(recipe, _runs(runs))
 
 
 def probe(
@@ -64,29 +46,40 @@ def probe(
     tap: str = "auto",
     part: str = "validation",
     which: str = "last",
-    out: Path | None = None,
+    out: str | Path | None = None,
 ) -> dict[str, Any]:
-    """What a probe sees in a stored run: path (an .npz, as ProbeReady's) and numbers. which: last or best
-    weights."""
+    """What a probe sees in a stored run: path (an .npz, as ProbeReady's, with `label` and `classes`),
+    numbers, and label (the sample's class) and classes. which: last or best weights."""
     folder = Store(runs).open(run)
+    file = _weights(folder, which)
     room = Classroom(Recipe.from_document(folder.recipe()), _runs(runs))
-    teacher, student = room.teacher(), trained(room, folder, which)
+    teacher, student = room.teacher(), _student(room, file)
     if part == "validation" and not len(room.data.validation):
         part = "train"
     question = AskProbe(probe, sample, tap, part=part)
     arrays, numbers = Gallery(room, teacher, student).probe(question, student.module, student.taps)
+    label = int(getattr(room.data, part).labels[sample])
+    arrays |= {"label": np.array(label), "classes": np.array(room.data.classes)}
     if out is None:
         path = keep(folder, f"probes/{probe}_{part}_{sample}_{tap}_{which}.npz", arrays)
     else:
-        snapshots.save(out, arrays)
         path = str(out)
-    return {"path": path, "numbers": numbers}
+        with replacing(Path(out)) as temporary:
+            snapshots.save(temporary, arrays)
+    classes = room.data.classes
+    return {"path": path, "numbers": numbers, "label": classes[label], "classes": list(classes)}
 
 
 def evaluate_run(run: str | Path, runs: Path | None = None) -> dict[str, Any]:
-    """All figures of a stored run's student, last and best weights, and its teacher, measured anew on the
-    test part."""
+    """A stored run's student, last and best weights, and its teacher, measured anew on the test part:
+    figures (by name), classes, and notes (what the user should hear of data and models)."""
     folder = Store(runs).open(run)
+    files = {which: folder.path(file) for which, file in (("last", LAST), ("best", BEST))}
+    files = {which: file for which, file in files.items() if file.is_file()}
+    if not files:
+        raise KdError(
+            f"{folder.name}: this run has no weights yet.", "Resume it, or wait for its first epoch."
+        )
     room = Classroom(Recipe.from_document(folder.recipe()), _runs(runs))
     teacher = room.teacher()
     figures: dict[str, Any] = {}
@@ -94,20 +87,16 @@ def evaluate_run(run: str | Path, runs: Path | None = None) -> dict[str, Any]:
     if teacher is not None:
         answers = evaluate.predict(teacher.module, room.batches("test"), room.backend)
         figures["teacher"] = examine(room, teacher.module, answers, None, with_latency=True)
-    for which, file in (("last", LAST), ("best", BEST)):
-        if folder.path(file).is_file():
-            figures[which] = _examine_student(room, trained(room, folder, which), answers)
-    if not {"last", "best"} & set(figures):
-        raise KdError(
-            f"{folder.name}: this run has no weights yet.", "Resume it, or wait for its first epoch."
-        )
-    return figures
+    for which, file in files.items():
+        figures[which] = _examine_student(room, _student(room, file), answers)
+    return _evaluated(room, figures)
 
 
 def evaluate_model(
     model: str, file: str, data: Mapping[str, Any], knobs: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """All figures of a model from a checkpoint file on the test part of some data."""
+    """A model from a checkpoint file on the test part of some data: figures (by the model's name), classes
+    and notes."""
     document = {
         "name": "evaluate",
         "data": dict(data),
@@ -115,48 +104,63 @@ def evaluate_model(
         "stages": [{"stage": "train"}],
     }
     room = Classroom(Recipe.from_document(document), paths.runs())
-    return _examine_student(room, room.student(), None)
+    return _evaluated(room, {model: _examine_student(room, room.student(), None)})
 
 
 def export(
     run: str | Path, runs: Path | None, format: str, path: Path, which: str = "last"
 ) -> dict[str, Any]:
     """Write a stored run's student for others: path, card_path (Markdown beside it), bytes, and code, the
-    three lines that load it."""
-    exporter = find("exporters", format)
+    three lines that load it.
+
+    Needs nothing but the run's folder: neither its data nor its teacher has to be there any more.
+    """
+    exporter: type[Exporter] = find("exporters", format)
     folder = Store(runs).open(run)
     recipe = Recipe.from_document(folder.recipe())
-    room = Classroom(recipe, _runs(runs))
-    student = trained(room, folder, which)
-    path = path.expanduser()
-    if path.is_dir():
-        raise KdError(
-            f"{path}: is a folder.", f"Name a file in it, such as {path / ('student' + exporter.suffix)}."
-        )
-    card = cards.make(
-        recipe.student,
-        room.data,
-        name=path.stem,
-        note=_origin(recipe, folder, which),
-        trained_on=_trained_on(room),
-        figures=_figures(folder, which),
-        recipe=recipe.document(),
-    )
-    module = Deployed(student.module.cpu(), card).eval()
+    file = _weights(folder, which)
+    path, card_path = _places(path, exporter)
+    module = load_model(file)
+    card = {**module.card, **_facts(recipe, folder, which), "name": path.stem}
+    module.card = card
     exporter.export(module, card, path, exporter.Knobs())
     code = exporter.load_code(path, card)
-    card_path = path.with_suffix(".md")
-    card_path.write_text(cards.to_markdown(card, code), encoding="utf-8")
+    with replacing(card_path) as temporary:
+        temporary.write_text(cards.to_markdown(card, code), encoding="utf-8")
     return {"path": str(path), "card_path": str(card_path), "bytes": path.stat().st_size, "code": code}
 
 
-def trained(room: Classroom, folder: RunFolder, which: str) -> Model:
-    """The student of a stored run with its last or best weights. KdError when it has none."""
+def _places(path: Path, exporter: type[Exporter]) -> tuple[Path, Path]:
+    """Where the export and its card go. KdError when something else is there, or the name does not fit."""
+    with told(path):
+        path = path.expanduser()
+        if path.is_dir():
+            way = f"Name a file in it, such as {path / ('student' + exporter.suffix)}."
+            raise KdError(f"{path}: is a folder.", way)
+        if path.suffix != exporter.suffix and path.suffix:
+            way = f"Name it {path.with_suffix(exporter.suffix)}."
+            raise KdError(f"{path}: a {exporter.name} file ends in {exporter.suffix}.", way)
+        path = path.with_suffix(exporter.suffix).resolve()
+        card_path = path.with_suffix(".md")
+        if card_path.exists() and not (card_path.is_file() and OURS in card_path.read_text(errors="replace")):
+            raise KdError(
+                f"{card_path}: is there already and is no model card; the card would replace it.",
+                "Choose another name for the export.",
+            )
+    return path, card_path
+
+
+def _weights(folder: RunFolder, which: str) -> Path:
+    """The file with a stored run's last or best weights. KdError when it has none."""
     if which not in ("last", "best"):
         raise KdError(f"no weights '{which}'.", "There are last, and best (on validation).")
     file = folder.path(LAST if which == "last" else BEST)
     if not file.is_file():
         raise KdError(f"{folder.name}: no {which} weights yet.", "They appear after the first epoch.")
+    return file
+
+
+def _student(room: Classroom, file: Path) -> Model:
     return room.model(room.recipe.student.model_copy(update={"weights": str(file)}), "student")
 
 
@@ -169,60 +173,50 @@ def _examine_student(room: Classroom, student: Model, teacher: np.ndarray | None
     return examine(room, student.module, logits, teacher, with_latency=True)
 
 
-def _about_data(room: Classroom) -> dict[str, Any]:
-    data = room.data
+def _evaluated(room: Classroom, figures: dict[str, Any]) -> dict[str, Any]:
+    notes = [*room.data.notes, *room.notes]
+    return {"figures": figures, "classes": list(room.data.classes), "notes": list(dict.fromkeys(notes))}
+
+
+def _facts(recipe: Recipe, folder: RunFolder, which: str) -> dict[str, Any]:
+    """What a run's folder tells about its student, for the card."""
+    measured = (folder.read_json(EVALUATION) or {}).get(f"{STUDENT}/{which}", {})
+    figures = {name: value for name, value in measured.items() if isinstance(value, (int, float))}
+    machine = folder.read_json(ENVIRONMENT) or {}
+    changes = [
+        {"step": event.step, "path": event.path, "old": event.old, "new": event.new}
+        for event in folder.events()
+        if isinstance(event, KnobChanged)
+    ]
     return {
-        "title": find("datasets", room.recipe.data.dataset).title,
-        "classes": list(data.classes),
-        "train": len(data.train),
-        "validation": len(data.validation),
-        "test": len(data.test),
-        "labelled": int(data.labelled.sum()),
-        "size": data.size,
-        "notes": list(data.notes),
+        "title": f"{recipe.student.model}: {recipe.name}",
+        "note": _origin(recipe, folder, which),
+        "run": folder.name,
+        "weights": which,
+        "dataset": recipe.data.dataset,
+        "figures": figures,
+        "per_class": measured.get("per_class", []),
+        "machine": {name: machine.get(name) for name in MACHINE},
+        "changes": changes,
+        "recipe": recipe.document(),
     }
-
-
-def _about_model(room: Classroom, section: ModelSection, model: Model | LiveTeacher) -> dict[str, Any]:
-    """model, parameters, macs, bytes, latency_ms_p50, and top1 on the test part where its card tells."""
-    module = model.module
-    figures = (model.card or {}).get("figures", {})
-    return {
-        "model": section.model,
-        "weights": section.weights,
-        "top1": figures.get("top1"),
-        **evaluate.cost(module, room.data.size),
-        "latency_ms_p50": evaluate.latency(module, room.data.size, room.backend, repeats=10)[
-            "latency_ms_p50"
-        ],
-    }
-
-
-def _sample_file(gallery: Gallery) -> str:
-    """The pictures of the strip in a file of the user's cache; one file, made anew at each question."""
-    folder = paths.cache() / "samples"
-    folder.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(suffix=".npz", dir=folder)
-    os.close(handle)
-    for old in sorted(folder.glob("*.npz"), key=lambda file: file.stat().st_mtime)[:-8]:
-        old.unlink(missing_ok=True)
-    snapshots.save(Path(name), gallery.samples())
-    return name
 
 
 def _origin(recipe: Recipe, folder: RunFolder, which: str) -> str:
-    """One sentence on where a student comes from."""
-    weights_are = "its last weights" if which == "last" else "the weights of its best epoch on validation"
-    taught = f"distilled from {recipe.teacher.model}" if recipe.teacher else "trained on labels"
-    return f"{recipe.student.model}, {taught}, in the run {folder.name} ({weights_are})."
+    """Where a student comes from, in sentences."""
+    summary = folder.read_json("summary.json") or {}
+    epochs = f"{summary.get('epochs', '?')} of {sum(stage.epochs for stage in recipe.stages)} epochs"
+    best = (summary.get("best_validation") or {}).get(STUDENT) or {}
+    if which == "last":
+        kept = f"These are its last weights, after {epochs}."
+    else:
+        kept = f"These are the weights after epoch {best.get('epoch', '?')}, the best on the validation part."
+    taught = "trained on labels"
+    if recipe.teacher is not None:
+        taught = f"distilled from {_named(recipe.teacher)}"
+    return f"It was {taught}, in the run {folder.name}. {kept}"
 
 
-def _trained_on(room: Classroom) -> str:
-    data = room.data
-    return f"{room.recipe.data.dataset}: {len(data.train)} images, {int(data.labelled.sum())} with a label"
-
-
-def _figures(folder: RunFolder, which: str) -> dict[str, Any]:
-    """The test figures that a finished run wrote down for these weights; empty when it did not finish."""
-    metrics = (folder.read_json(EVALUATION) or {}).get(f"{STUDENT}/{which}", {})
-    return {name: value for name, value in metrics.items() if isinstance(value, (int, float))}
+def _named(section: ModelSection) -> str:
+    weights = section.weights
+    return f"{section.model} ({weights})" if weights and not Path(weights).is_absolute() else section.model

@@ -35,11 +35,14 @@ def silent(_what: str, _fraction: float | None) -> None:
 class Classroom:
     """Data, task and backend of a recipe; makes its teacher and students."""
 
-    def __init__(self, recipe: Recipe, runs: Path, progress: Progress = silent) -> None:
+    def __init__(
+        self, recipe: Recipe, runs: Path, progress: Progress = silent, data: Data | None = None
+    ) -> None:
+        """data: what `load_data` makes of the recipe, where it is already there."""
         self.recipe = recipe
         self.runs = runs
         self.backend = Backend(recipe.hardware)
-        self.data = load_data(recipe.data, progress)
+        self.data = load_data(recipe.data, progress) if data is None else data
         dataset = find("datasets", recipe.data.dataset)
         self.task: Task = find("tasks", dataset.task)()
         self.notes: list[str] = []  # what the user should hear of the models that were made

@@ -4,10 +4,14 @@
 from __future__ import annotations
 
 import json
+import logging
+import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import tempfile
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,27 +23,55 @@ from kd_engine import recipe as recipes
 from kd_engine import report
 from kd_engine.check import check as check_recipe
 from kd_engine.commands import Stop
-from kd_engine.errors import DataError, KdError, Problem, RecipeError, StoreError, WeightsError
+from kd_engine.errors import KdError, Problem, RecipeError, shown
 from kd_engine.store import Store
 
 if TYPE_CHECKING:
     from kd_engine.session import Session
 
 FAILED, WRONG, INTERRUPTED = 1, 2, 130
+PREPARED = ("recipe", "data", "weights", "setup")  # codes of a RunFailed that blame the request
+STOPPING = "kd: stopping after this step and keeping the run; Ctrl+C again ends at once\n"
 
 app = typer.Typer(
-    help="Knowledge distillation from the command line.",
+    help="Knowledge distillation from the command line: a small student learns from a large teacher.\n\n"
+    "Begin with `kd run quickstart`; then `kd runs`, `kd evaluate last`, `kd probe last --probe attention "
+    "--sample 0 --out look.png`, `kd export last --format safetensors --out student.safetensors`. "
+    "RUN is a run's name, an unambiguous part of it, its folder, or `last`.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
 
-RunsOption = Annotated[Path | None, typer.Option("--runs", help="The folder of runs (default: the user's).")]
+RunsOption = Annotated[
+    Path | None,
+    typer.Option("--runs", metavar="DIR", help="The folder of runs (default: $KD_RUNS, or the user's own)."),
+]
 SetOption = Annotated[
-    list[str] | None, typer.Option("--set", help="Change one value: path=value. Repeatable.")
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="PATH=VALUE",
+        help="Change one value of the recipe, as in stages.0.epochs=3 or student.model=resnet14. Repeatable.",
+    ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Plain JSON instead of a table.")]
+JsonLines = Annotated[
+    bool, typer.Option("--jsonl", help="One event a line (JSON) instead of a progress bar.")
+]
+RecipeArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="RECIPE", help=f"A recipe file, or a preset: {', '.join(recipes.preset_files())}."
+    ),
+]
+RunArgument = Annotated[
+    str, typer.Argument(metavar="RUN", help="A run's name, a part of it, its folder, or last.")
+]
+WeightsOption = Annotated[
+    str, typer.Option(metavar="WHICH", help="The last weights, or those of the best epoch on validation.")
+]
 
 
 @app.command()
@@ -53,9 +85,7 @@ def catalog(as_json: JsonOption = False) -> None:
 
 
 @app.command()
-def check(
-    recipe: Annotated[str, typer.Argument(help="A preset's name or a recipe file.")], set_: SetOption = None
-) -> None:
+def check(recipe: RecipeArgument, set_: SetOption = None) -> None:
     """Name all problems of a recipe at once."""
     problems = check_recipe(_document(recipe, set_), catalogs.load())
     if problems:
@@ -65,16 +95,13 @@ def check(
 
 @app.command()
 def run(
-    recipe: Annotated[
-        str, typer.Argument(help="A preset's name, a recipe file, or a run's folder to repeat.")
-    ],
-    set_: SetOption = None,
-    runs: RunsOption = None,
-    jsonl: Annotated[
-        bool, typer.Option("--jsonl", help="One event a line instead of a progress bar.")
-    ] = False,
+    recipe: RecipeArgument, set_: SetOption = None, runs: RunsOption = None, jsonl: JsonLines = False
 ) -> None:
-    """Run a recipe: a progress bar, then the figures. Ctrl+C stops and keeps; `kd resume` goes on."""
+    """Run a recipe: a progress bar, then the figures.
+
+    Ctrl+C stops the run and keeps it; `kd resume last` goes on. A stored run's folder in place of a recipe
+    repeats that run, with the changes that were made while it was live.
+    """
     from kd_engine.session import Session
 
     if Path(recipe, "events.jsonl").is_file() and not set_:
@@ -84,13 +111,7 @@ def run(
 
 
 @app.command()
-def resume(
-    run: Annotated[str, typer.Argument(help="A run's name, a part of it, its folder, or last.")],
-    runs: RunsOption = None,
-    jsonl: Annotated[
-        bool, typer.Option("--jsonl", help="One event a line instead of a progress bar.")
-    ] = False,
-) -> None:
+def resume(run: RunArgument, runs: RunsOption = None, jsonl: JsonLines = False) -> None:
     """Go on with a run from its last checkpoint."""
     from kd_engine.session import Session
 
@@ -109,46 +130,71 @@ def runs(runs: RunsOption = None, as_json: JsonOption = False) -> None:
 
 @app.command()
 def evaluate(
-    run: Annotated[str | None, typer.Argument(help="A stored run.")] = None,
-    model: Annotated[str | None, typer.Option(help="Instead of a run: a model's name ...")] = None,
-    weights: Annotated[str | None, typer.Option(help="... its checkpoint file ...")] = None,
-    data: Annotated[
-        str | None, typer.Option(help="... and a dataset's name, a folder of images or an .npz.")
+    run: Annotated[
+        str | None, typer.Argument(metavar="RUN", help="A run's name, a part of it, its folder, or last.")
     ] = None,
-    set_: SetOption = None,
+    model: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Instead of a run: a model's name, ...")
+    ] = None,
+    weights: Annotated[str | None, typer.Option(metavar="FILE", help="... its checkpoint file ...")] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(metavar="NAME|PATH", help="... and a dataset's name, a folder of images or an .npz."),
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="PATH=VALUE",
+            help="With --model: a knob of the model or the data, as in model.shortcut=A. Repeatable.",
+        ),
+    ] = None,
     runs: RunsOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Measure a stored run, or a model from a file, on the test part."""
     from kd_engine import answers
 
-    if run is not None:
-        figures = answers.evaluate_run(run, runs)
-    elif model and weights and data:
-        changes = dict(recipes.parse_change(text) for text in set_ or ())
-        document: dict[str, Any] = {"model": {}, "data": _data_section(data)}
-        for path, value in changes.items():
-            if path.split(".")[0] not in document:
-                raise RecipeError([Problem(path, "expected model.KNOB=VALUE or data.KNOB=VALUE")])
-            recipes.set_at(document, path, value)
-        figures = {model: answers.evaluate_model(model, weights, document["data"], document["model"])}
+    given = (model, weights, data)
+    if (run is None) == (None in given) or (run is not None and (any(given) or set_)):
+        way = "name a run, or give --model, --weights and --data (and then --set)"
+        raise RecipeError([Problem("", way)])
+    if model is not None and weights is not None and data is not None:
+        document = _evaluation(data, set_ or ())
+        try:
+            answer = answers.evaluate_model(model, weights, document["data"], document["model"])
+        except RecipeError as error:
+            raise RecipeError([_as_asked(problem, data) for problem in error.problems]) from None
     else:
-        raise RecipeError([Problem("", "name a run, or give --model, --weights and --data")])
+        answer = answers.evaluate_run(str(run), runs)
+    for note in answer["notes"]:
+        print(f"note: {note}", file=sys.stderr)
     if as_json:
-        _print_json(figures)
+        _print_json(answer["figures"])
     else:
-        report.show_figures(figures)
+        report.show_figures(answer["figures"], answer["classes"])
 
 
 @app.command()
 def probe(
-    run: Annotated[str, typer.Argument(help="A stored run.")],
-    probe: Annotated[str, typer.Option(help="What to look with, such as attention or grad-cam.")],
-    sample: Annotated[int, typer.Option(help="A sample's number in the part.")],
-    tap: Annotated[str, typer.Option(help="Where to look, such as stage2; auto is the last stage.")] = "auto",
-    part: Annotated[str, typer.Option(help="train, validation or test.")] = "validation",
-    weights: Annotated[str, typer.Option(help="last or best.")] = "last",
-    out: Annotated[Path | None, typer.Option(help="A .png or an .npz to write.")] = None,
+    run: RunArgument,
+    probe: Annotated[
+        str, typer.Option(metavar="NAME", help="What to look with: attention, grad-cam, soft-targets, ...")
+    ],
+    sample: Annotated[int, typer.Option(metavar="I", help="A sample's number in the part, from 0.")],
+    tap: Annotated[
+        str, typer.Option(metavar="NAME", help="Where to look, as in stage2; auto: the last stage.")
+    ] = "auto",
+    part: Annotated[
+        str, typer.Option(metavar="PART", help="Of the data: train, validation or test.")
+    ] = "validation",
+    weights: WeightsOption = "last",
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="A picture (.png) or arrays (.npz) to write. Without: arrays in the run."
+        ),
+    ] = None,
     runs: RunsOption = None,
 ) -> None:
     """Look at one sample with teacher and student of a stored run."""
@@ -156,22 +202,28 @@ def probe(
 
     if out is not None and out.suffix not in (".png", ".npz"):
         raise RecipeError([Problem("--out", f"got {out}, expected a name that ends in .png or .npz")])
-    arrays = out if out is not None and out.suffix == ".npz" else None
-    told = answers.probe(run, runs, probe, sample, tap=tap, part=part, which=weights, out=arrays)
-    if out is not None and out.suffix == ".png":
-        picture.save(Path(told["path"]), out)
-        told["path"] = str(out)
-    for name, value in told["numbers"].items():
-        print(f"{name}: {value:.3f}")
+    with tempfile.TemporaryDirectory() as folder:
+        drawn = out is not None and out.suffix == ".png"
+        arrays = Path(folder, "probe.npz") if drawn else out
+        told = answers.probe(run, runs, probe, sample, tap=tap, part=part, which=weights, out=arrays)
+        if drawn and out is not None:
+            picture.save(Path(told["path"]), out)
+            told["path"] = str(out)
+    report.show_probe(told["numbers"], told["label"], told["classes"])
     print(told["path"])
 
 
 @app.command()
 def export(
-    run: Annotated[str, typer.Argument(help="A stored run.")],
-    format: Annotated[str, typer.Option(help="A format's name: see `kd catalog`.")],
-    out: Annotated[Path, typer.Option(help="The file to write; a model card in Markdown lies beside it.")],
-    weights: Annotated[str, typer.Option(help="last or best.")] = "last",
+    run: RunArgument,
+    format: Annotated[
+        str, typer.Option(metavar="NAME", help="safetensors, pt2, ...: `kd catalog` lists the exporters.")
+    ],
+    out: Annotated[
+        Path,
+        typer.Option(metavar="PATH", help="The file to write; a model card in Markdown lies beside it."),
+    ],
+    weights: WeightsOption = "last",
     runs: RunsOption = None,
 ) -> None:
     """Write a stored run's student for others to use."""
@@ -184,13 +236,69 @@ def export(
 
 def main() -> None:
     """Run the command line; a user's mistake ends in a line on stderr, not in a traceback."""
+    _be_quiet()
     try:
         app()
-    except (RecipeError, StoreError, DataError, WeightsError, KdError) as error:
-        print(f"kd: {error}", file=sys.stderr)
+    except KdError as error:
+        _tell(error)
         sys.exit(WRONG)
-    except BrokenPipeError:
+    except BrokenPipeError:  # whoever read our output has gone: not even Python's last flush may meet it
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(FAILED)
+    except (MemoryError, RuntimeError) as error:
+        if not _out_of_memory(error):
+            raise
+        report.problem("Out of memory. Close other programs, or take a smaller model or fewer images.")
+        sys.exit(FAILED)
+
+
+def _be_quiet() -> None:
+    """Only what we say reaches the user: no library's warnings, no logged tracebacks (a failed run keeps its
+    own), no error where the terminal lacks a letter, and no complaint about Ctrl+C."""
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")
+    logging.getLogger("kd_engine").addHandler(logging.NullHandler())
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(AttributeError):  # what a test puts in their place may be no real stream
+            stream.reconfigure(errors="replace")  # type: ignore[union-attr]
+    signal.signal(signal.SIGINT, lambda *_: sys.exit(INTERRUPTED))
+
+
+def _tell(error: KdError) -> None:
+    problems = error.problems if isinstance(error, RecipeError) else ()
+    if len(problems) > 1:
+        report.problem("\n  ".join((f"{len(problems)} problems:", *map(str, problems))))
+    else:
+        report.problem(str(error))
+
+
+def _out_of_memory(error: Exception) -> bool:
+    from kd_engine.failures import is_out_of_memory
+
+    return is_out_of_memory(error)
+
+
+def _evaluation(data: str, changes: Iterable[str]) -> dict[str, Any]:
+    """`model` (its knobs) and `data` (a section) as --data and --set ask."""
+    document: dict[str, Any] = {"model": {}, "data": _data_section(data)}
+    for text in changes:
+        path, value = recipes.parse_change(text)
+        section, _, knob = path.partition(".")
+        if section not in document or not knob or "." in knob or path == "data.dataset":
+            raise RecipeError([Problem(path, "expected model.KNOB=VALUE or data.KNOB=VALUE")])
+        if path in ("model.model", "model.weights"):
+            raise RecipeError([Problem(path, "say it with --model and --weights")])
+        document[section][knob] = value
+    return document
+
+
+def _as_asked(problem: Problem, data: str) -> Problem:
+    """A problem of the recipe that an evaluation makes, in the words of the options that asked for it."""
+    if problem.path == "data.dataset":
+        return Problem("--data", f"{problem.message}; nor is there a folder or a file {shown(data)}")
+    known = {"student.model": "--model", "student.weights": "--weights"}
+    path = known.get(problem.path) or problem.path.replace("student.", "model.", 1)
+    return Problem(path, problem.message)
 
 
 def _document(recipe: str, changes: list[str] | None) -> dict[str, Any]:
@@ -216,21 +324,33 @@ def _data_section(data: str) -> dict[str, Any]:
 
 def _follow(session: Session, jsonl: bool) -> None:
     """Iterate a session to its end, and leave with the exit code that tells how it ended."""
-    show: Callable[[e.Event], None] = report.jsonl if jsonl else report.Progress().show
-    interrupted = False
-    with _interrupts(session) as asked:
+    shown = report.Lines() if jsonl else report.Progress()
+    sick = started = False
+    with _interrupts(session) as asked, closing(shown):
         for event in session:
-            show(event)
+            shown.show(event)
+            started = started or isinstance(event, e.StageStarted)
             if isinstance(event, e.Paused) and event.why == "nan":
                 session.send(Stop(keep=True))  # nobody is here to change the learning rate
-                interrupted = True
+                sick = True
     if isinstance(event, e.RunDone):
         return
-    if isinstance(event, e.RunStopped) and asked and not interrupted:
+    if sick:
+        report.problem(
+            "Stopped, since nothing good would follow. Start it again with a smaller learning rate, as in "
+            "--set stages.0.optimizer.lr=0.005"
+        )
+    elif isinstance(event, e.RunStopped) and asked:
         sys.exit(INTERRUPTED)
-    if isinstance(event, e.RunFailed) and event.error == "recipe":
+    elif isinstance(event, e.RunFailed) and not started and _asked_wrongly(event):
         sys.exit(WRONG)
     sys.exit(FAILED)
+
+
+def _asked_wrongly(event: e.RunFailed) -> bool:
+    """Whether a run that failed before its first step failed for what was asked: also for a folder of runs
+    that cannot be made."""
+    return event.error in PREPARED or (event.error == "store" and not event.run)
 
 
 @contextmanager
@@ -244,6 +364,7 @@ def _interrupts(session: Session) -> Iterator[list[int]]:
             raise KeyboardInterrupt
         asked.append(number)
         session.send(Stop(keep=True))
+        os.write(2, STOPPING.encode())  # not print: it may be what was interrupted
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

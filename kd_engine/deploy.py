@@ -33,20 +33,27 @@ class Deployed(nn.Module):
         self.register_buffer("std", torch.tensor(card["input"]["std"]).view(3, 1, 1))
 
     def forward(self, images: Tensor) -> Tensor:
+        """ValueError for what is no batch of RGB images, channels first."""
+        if images.ndim != 4 or images.shape[1] != 3:
+            size = self.card["input"]["size"]
+            raise ValueError(
+                f"expected RGB images (N, 3, {size}, {size}), channels first; got {tuple(images.shape)}"
+            )
         scaled = images.float() / 255 if images.dtype == torch.uint8 else images
         answer: Tensor = self.model((scaled - self.mean) / self.std)
         return answer
 
 
 def load_model(path: str | Path) -> Deployed:
-    """The model in a file that kd-studio wrote, in eval mode. WeightsError when it has no card, or does not
-    fit it."""
-    file = Path(path)
+    """The model in a file that kd-studio wrote, in eval mode, on the CPU. WeightsError when there is no such
+    file, when it has no card, or does not fit it."""
+    file = Path(path).expanduser()
     state = weights.read_state(file)
     card = cards.read(file)
     if card is None:
         raise WeightsError(
-            f"{file}: has no model card, so its architecture is not known.", "Export it from a run."
+            f"{file}: has no model card that can be read, so its architecture is not known.",
+            "Export it from a run: kd export RUN --format safetensors --out FILE.",
         )
     model = models.create(card["model"], len(card["classes"]), card["input"]["size"], **card["knobs"])
     weights.fit(model, state, str(file))

@@ -1,132 +1,187 @@
-"""What the command line shows: a progress bar that follows the events, and tables."""
+"""What the command line shows: a progress bar that follows the events, and tables.
+
+Nothing is cut off to fit a narrow window, and what a user named is never read as markup: names are there to
+be copied.
+"""
 
 from __future__ import annotations
 
 import json
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
-from rich.table import Table
 
 from kd_engine import events as e
 from kd_engine.catalog import Catalog
 from kd_engine.events import STUDENT, Event
 from kd_engine.knobs import Knob
-from kd_engine.store import RunInfo
-from kd_engine.summary import closing_line
+from kd_engine.store import RESUME, RunInfo
+from kd_engine.summary import FIGURES, closing_line, duration, percent
 
-SHOWN = ("top1", "top5", "nll", "agreement", "kl", "retention", "parameters", "macs", "bytes")
+FEW = 12  # names that stand on one line
 
 
-def jsonl(event: Event) -> None:
-    """One event a line, as in events.jsonl."""
-    print(json.dumps(e.to_json(event)), flush=True)
+def console(stderr: bool = False) -> Console:
+    """Text as it is: long lines are left to the terminal."""
+    return Console(stderr=stderr, highlight=False, markup=False, emoji=False, soft_wrap=True)
+
+
+class Lines:
+    """One event a line on stdout, as in events.jsonl, and nothing else; a failure is told on stderr too."""
+
+    def show(self, event: Event) -> None:
+        print(json.dumps(e.to_json(event)), flush=True)
+        if isinstance(event, e.RunFailed):
+            problem(_failure(event))
+
+    def close(self) -> None:
+        """Nothing to put back."""
 
 
 class Progress:
-    """A bar over all steps; lines above it for what is worth keeping."""
+    """A bar over a stage's steps, where there is a terminal; lines above it for what is worth keeping."""
 
     def __init__(self) -> None:
-        self._console = Console(highlight=False)
-        self._errors = Console(stderr=True, highlight=False)
-        columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
-        self._bar = Bar(*columns, console=self._console, transient=True)
+        self._console = console()
+        self._folder = Path()
+        columns = (
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.description}", markup=False),
+            TimeRemainingColumn(),
+        )
+        self._bar = Bar(
+            *columns, console=self._console, transient=True, disable=not self._console.is_terminal
+        )
         self._task: TaskID | None = None
-        self._steps_before = 0
+        self._before = 0  # steps of earlier stages
+        self._step = 0
+        self._resumed: e.RunResumed | None = None
 
     def show(self, event: Event) -> None:
         if isinstance(event, (e.RunStarted, e.RunResumed)):
-            self._console.print(f"run {event.run} on {event.environment['device']}", soft_wrap=True)
+            self._begin(event)
         elif isinstance(event, e.Preparing) and event.what in ("data", "teacher", "evaluate"):
             self._console.print(f"preparing: {event.what} {event.detail}".rstrip())
         elif isinstance(event, e.TeacherReady) and event.top1 is not None:
-            self._console.print(f"teacher {event.model}: {event.top1:.1%} on the validation part")
+            self._console.print(f"teacher {event.model}: {percent(event.top1)} on the validation part")
         elif isinstance(event, e.StageStarted):
-            total = event.epochs * event.steps_per_epoch
-            self._task = self._bar.add_task(event.kind, total=total)
-            self._bar.start()
+            self._stage(event)
         elif isinstance(event, e.StepDone) and event.student == STUDENT and self._task is not None:
             rate = f"loss {event.loss:.3f}, {event.samples_per_s:,.0f} images/s"
-            self._bar.update(self._task, completed=event.step, description=rate)
+            self._step = event.step
+            self._bar.update(self._task, completed=event.step - self._before, description=rate)
         elif isinstance(event, e.EpochDone):
             self._epoch(event)
+        elif isinstance(event, e.Notice) and event.level == "error":
+            problem(event.message)
         elif isinstance(event, e.Notice):
-            self._console.print(f"{event.level}: {event.message}", soft_wrap=True)
+            self._console.print(f"{event.level}: {event.message}")
         elif isinstance(event, e.ENDS):
-            self._bar.stop()
+            self.close()
             self._end(event)
 
+    def close(self) -> None:
+        """Take the bar away and give the cursor back, also when the run was broken off."""
+        self._bar.stop()
+
+    def _begin(self, event: e.RunStarted | e.RunResumed) -> None:
+        self._step, self._folder = 0, Path(event.folder)
+        if isinstance(event, e.RunResumed):
+            self._resumed, self._step = event, event.step
+        verb = "run" if isinstance(event, e.RunStarted) else "going on with"
+        self._console.print(f"{verb} {event.run} on {event.environment['device']}")
+
+    def _stage(self, event: e.StageStarted) -> None:
+        self._before = self._step
+        if self._resumed is not None and self._resumed.stage == event.stage:
+            self._before -= self._resumed.epoch * event.steps_per_epoch  # exact from the next epoch on
+        if self._task is not None:
+            self._bar.remove_task(self._task)
+        self._task = self._bar.add_task(event.kind, total=event.epochs * event.steps_per_epoch)
+        self._steps_per_epoch = event.steps_per_epoch
+        self._bar.start()
+
     def _epoch(self, event: e.EpochDone) -> None:
+        self._step = event.step
+        self._before = event.step - event.epoch * self._steps_per_epoch
         top1 = event.validation.get("top1")
-        shown = f"{top1:.1%} on validation" if top1 is not None else f"loss {event.train['loss']:.3f}"
-        self._console.print(f"epoch {event.epoch}: {event.student} {shown}{' (best)' if event.best else ''}")
+        shown = f"{percent(top1)} on validation" if top1 is not None else f"loss {event.train['loss']:.3f}"
+        best = " (best)" if event.best and top1 is not None else ""
+        self._console.print(f"epoch {event.epoch}: {event.student} {shown}{best}")
 
     def _end(self, event: Event) -> None:
         if isinstance(event, e.RunDone):
-            self._console.print(closing_line(event.summary), soft_wrap=True)
+            self._console.print(closing_line(event.summary))
+        elif isinstance(event, e.RunStopped) and not event.kept:
+            self._console.print("Stopped and discarded.")
+        elif isinstance(event, e.RunStopped) and not (self._folder / RESUME).is_file():
+            self._console.print("Stopped before the first step: there is nothing to go on from.")
         elif isinstance(event, e.RunStopped):
-            kept = f"Stopped at step {event.step} and kept. Go on with: kd resume {event.run}"
-            self._console.print(kept if event.kept else "Stopped and discarded.", soft_wrap=True)
+            self._console.print(f"Stopped at step {event.step} and kept. Go on with: kd resume {event.run}")
         elif isinstance(event, e.RunFailed):
-            more = f" Go on with: kd resume {event.run}" if event.resumable else ""
-            text = f"kd: {event.message} {event.hint}".rstrip()
-            self._errors.print(text + more, soft_wrap=True, markup=False)
+            problem(_failure(event))
 
 
 def show_catalog(catalog: Catalog) -> None:
     """Every entry with its knobs, by kind; then what is unavailable, and why."""
-    console = Console(highlight=False)
+    out = console()
     for kind in dict.fromkeys(entry.kind for entry in catalog.entries):
-        console.print(f"\n{kind}", style="bold")
+        out.print(f"\n{kind}", style="bold")
         for entry in catalog.of(kind):
             names = entry.facts.get("models") or [entry.name]
-            shown = ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")
-            console.print(f"  {shown}: {entry.help}", soft_wrap=True, markup=False)
+            shown = ", ".join(names[:FEW]) + (f" and {len(names) - FEW} more" if len(names) > FEW else "")
+            out.print(f"  {shown}: {entry.help}" if entry.help else f"  {shown}")
             for knob in entry.knobs:
-                console.print(f"      {_knob(knob)}", soft_wrap=True, markup=False, style="dim")
+                out.print(f"      {_knob(knob)}", style="dim")
             for warning in filter(
                 None, (entry.caution, entry.unavailable and f"unavailable: {entry.unavailable}")
             ):
-                console.print(f"      {warning}", soft_wrap=True, markup=False, style="yellow")
+                out.print(f"      {warning}", style="yellow")
     for broken in catalog.broken:
-        console.print(f"\nunavailable: {broken['module']}: {broken['reason']}", markup=False, style="yellow")
+        out.print(f"\nunavailable: {broken['module']}: {broken['reason']}", style="yellow")
 
 
 def show_runs(runs: list[RunInfo], root: Path) -> None:
-    console = Console(highlight=False)
+    """One run a line, newest first."""
     if not runs:
-        console.print(f"No runs in {root} yet. Start one with: kd run quickstart", soft_wrap=True)
+        console().print(f"No runs in {root} yet. Start one with: kd run quickstart")
         return
-    table = Table(box=None, pad_edge=False)
-    for name in ("run", "name", "status", "T", "top-1", "retention", "time"):
-        table.add_column(name, justify="left" if name in ("run", "name", "status") else "right")
-    for info in runs:
-        row = run_row(info)
-        table.add_row(
-            row["run"],
-            row["name"],
-            row["status"],
-            _number(row["temperature"], "g"),
-            _number(row["top1_test"], ".1%"),
-            _number(row["retention"], ".1%"),
-            _number(row["seconds"], ".0f", " s"),
+    rows = []
+    for row in map(run_row, runs):
+        status = f"{row['status']}, resumable" if row["resumable"] else row["status"]
+        gain, seconds, heat = _number(row["gain"]), _number(row["seconds"]), _number(row["temperature"])
+        rows.append(
+            [
+                row["run"],
+                status,
+                *("" if share is None else percent(share) for share in map(_number, _shares(row))),
+                "" if gain is None else f"{100 * gain:+.1f}",
+                "" if heat is None else f"{heat:g}",
+                "" if seconds is None else duration(seconds),
+                row["name"],
+            ]
         )
-    console.print(table)
+    _table(["run", "status", "top-1", "retention", "gain", "T", "time", "name"], rows, left=(0, 1, 7))
 
 
 def run_row(info: RunInfo) -> dict[str, Any]:
     """A run as plain values: one row of `kd runs`."""
-    student = info.summary.get("students", {}).get(STUDENT, {})
+    students = info.summary.get("students")
+    student = students.get(STUDENT) if isinstance(students, Mapping) else None
     return {
         "run": info.name,
         "name": info.title,
         "status": info.status,
         "resumable": info.resumable,
         "temperature": info.summary.get("temperature"),
-        "top1_test": student.get("top1_test_last"),
+        "top1_test": student.get("top1_test_last") if isinstance(student, Mapping) else None,
         "retention": info.summary.get("retention"),
         "gain": info.summary.get("gain"),
         "seconds": info.summary.get("seconds"),
@@ -134,33 +189,71 @@ def run_row(info: RunInfo) -> dict[str, Any]:
     }
 
 
-def show_figures(figures: dict[str, dict[str, Any]]) -> None:
-    """Metrics of several models side by side, then per class for each."""
-    console = Console(highlight=False)
-    table = Table(box=None, pad_edge=False)
-    table.add_column("")
-    for name in figures:
-        table.add_column(name, justify="right")
-    for metric in SHOWN:
-        values = [metrics.get(metric) for metrics in figures.values()]
+def show_figures(figures: dict[str, dict[str, Any]], classes: Sequence[str]) -> None:
+    """Metrics of several models side by side; then, class by class, how much of it is found and how often
+    its name is right (F1: both in one number): of the last weights, where there are several models."""
+    rows = []
+    for name, (label, written) in FIGURES.items():
+        values = [_number(metrics.get(name)) for metrics in figures.values()]
         if any(value is not None for value in values):
-            table.add_row(metric, *(_figure(metric, value) for value in values))
-    console.print(table)
+            rows.append([label, *("" if value is None else written(value) for value in values)])
+    _table(["", *figures], rows, left=(0,))
+    name = "last" if "last" in figures else next(iter(figures))
+    measures = ("recall", "precision", "f1")
+    rows = [
+        [label, *(percent(found[measure]) for measure in measures), str(found["support"])]
+        for label, found in zip(classes, figures[name]["per_class"], strict=True)
+    ]
+    print()
+    _table([f"class ({name})", *measures, "images"], rows, left=(0,))
 
 
-def _figure(metric: str, value: Any) -> str:
-    if value is None:
-        return ""
-    if metric in ("top1", "top5", "agreement", "retention"):
-        return f"{value:.2%}"
-    return f"{value:,}" if isinstance(value, int) else f"{value:.4f}"
+def show_probe(numbers: Mapping[str, float], label: str, classes: Sequence[str]) -> None:
+    """What a probe measured, in words."""
+    print(f"class: {label}")
+    for name, value in numbers.items():
+        if name.endswith("_class"):
+            text = classes[int(value)]
+        else:
+            text = percent(value) if name.endswith(("_confidence", "_on_object")) else f"{value:.3f}"
+        print(f"{name.replace('_', ' ')}: {text}")
+
+
+def problem(text: str) -> None:
+    """Tell what is wrong, on stderr."""
+    print(f"kd: {text}", file=sys.stderr)
+
+
+def _failure(event: e.RunFailed) -> str:
+    more = f" Go on with: kd resume {event.run}" if event.resumable else ""
+    return f"{event.message} {event.hint}".rstrip() + more
+
+
+def _table(heads: Sequence[str], rows: Sequence[Sequence[str]], left: Sequence[int]) -> None:
+    """Columns as wide as their longest cell: lines may be longer than the window, and nothing is cut off."""
+    out = console()
+    widths = [max(cell_len(line[i]) for line in (heads, *rows)) for i in range(len(heads))]
+    for k, line in enumerate((heads, *rows)):
+        cells = [
+            text + " " * (width - cell_len(text)) if i in left else " " * (width - cell_len(text)) + text
+            for i, (text, width) in enumerate(zip(line, widths, strict=True))
+        ]
+        out.print("  ".join(cells).rstrip(), style="bold" if k == 0 else None)
+
+
+def _shares(row: Mapping[str, Any]) -> tuple[Any, Any]:
+    return row["top1_test"], row["retention"]
+
+
+def _number(value: Any) -> float | None:
+    """A number, or None for anything else: what a file from elsewhere says may be of any kind."""
+    return value if isinstance(value, (int, float)) and not isinstance(value, bool) else None
 
 
 def _knob(knob: Knob) -> str:
-    default = "null" if knob.default is None else knob.default
+    if knob.default is None and not knob.optional:
+        default = "required"
+    else:
+        default = f"default {json.dumps(knob.default)}"
     live = ", live" if knob.live else ""
-    return f"{knob.name}: {knob.expected()}, default {default}{live}. {knob.help}"
-
-
-def _number(value: float | None, form: str, unit: str = "") -> str:
-    return "" if value is None else f"{value:{form}}{unit}"
+    return f"{knob.name}: {knob.expected()}, {default}{live}. {knob.help}"

@@ -1,8 +1,8 @@
-"""The figures that a run ends with: what summary.json holds, what the table of runs shows, and the closing
-line."""
+"""The figures that a run ends with: what summary.json holds, the closing line, and every figure in words."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from kd_engine.events import STUDENT
@@ -41,3 +41,47 @@ def closing_line(summary: dict[str, Any]) -> str:
         rival = next(name for name in summary["students"] if name != STUDENT)
         line += f", {summary['gain'] * 100:+.1f} points over {rival}"
     return line + "."
+
+
+def percent(share: float) -> str:
+    return f"{share:.1%}"
+
+
+def count(number: float) -> str:
+    return f"{number:,.0f}"
+
+
+def many(number: float) -> str:
+    """A large number with three digits: 12.5 M."""
+    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if number >= size:
+            return f"{number / size:.3g} {unit}"
+    return f"{number:.0f}"
+
+
+def size(number: float) -> str:
+    return f"{many(number)}B"
+
+
+def duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return (
+        f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s" if minutes else f"{rest} s"
+    )
+
+
+# Every figure that people are told, in the order in which they are: its name for them, and how it is written.
+FIGURES: dict[str, tuple[str, Callable[[float], str]]] = {
+    "top1": ("accuracy (top-1)", lambda share: f"{share:.2%}"),
+    "top5": ("top-5", lambda share: f"{share:.2%}"),
+    "nll": ("loss (nats a sample)", lambda nats: f"{nats:.4f}"),
+    "agreement": ("same answer as the teacher", lambda share: f"{share:.2%}"),
+    "kl": ("distance to the teacher (KL, nats)", lambda nats: f"{nats:.4f}"),
+    "retention": ("share of the teacher's accuracy", lambda share: f"{share:.2%}"),
+    "parameters": ("parameters", count),
+    "macs": ("multiply-adds an image", many),
+    "bytes": ("weights on disk", size),
+    "latency_ms_p50": ("one image takes (median)", lambda ms: f"{ms:.3g} ms"),
+    "latency_ms_p95": ("one image takes (95th percentile)", lambda ms: f"{ms:.3g} ms"),
+}

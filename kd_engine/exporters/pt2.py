@@ -3,18 +3,21 @@ alone."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from kd_engine.card import KEY
 from kd_engine.deploy import Deployed
+from kd_engine.errors import KdError
 from kd_engine.exporters import Exporter
 from kd_engine.store import replacing
 
 
 class Pt2(Exporter):
-    """An ExportedProgram for any batch size."""
+    """An ExportedProgram for any batch size; the card lies in it as an extra file."""
 
     name = "pt2"
     title = "PyTorch program"
@@ -26,10 +29,18 @@ class Pt2(Exporter):
     @classmethod
     def export(cls, module: Deployed, card: dict[str, Any], path: Path, knobs: Any) -> None:
         size = card["input"]["size"]
+        # Two images: torch takes a batch of one for a constant. And no channels-last: it cannot store that.
+        module = module.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
         images = torch.zeros(2, 3, size, size)
-        program = torch.export.export(module, (images,), dynamic_shapes=({0: torch.export.Dim("batch")},))
+        try:
+            program = torch.export.export(module, (images,), dynamic_shapes=({0: torch.export.Dim("batch")},))
+        except Exception as error:  # torch raises many kinds for a forward that it cannot follow
+            raise KdError(
+                f"torch.export cannot follow {card['model']} ({type(error).__name__}).",
+                "Export it as safetensors.",
+            ) from error
         with replacing(path) as temporary, open(temporary, "wb") as file:
-            torch.export.save(program, file)
+            torch.export.save(program, file, extra_files={KEY: json.dumps(card)})
 
     @classmethod
     def load_code(cls, path: Path, card: dict[str, Any]) -> str:
@@ -37,5 +48,5 @@ class Pt2(Exporter):
         return (
             "import torch\n"
             f"model = torch.export.load({str(path)!r}).module()\n"
-            f"scores = model(images)  # images: (N, 3, {size}, {size}), RGB, 0 to 1"
+            f"scores = model(images)  # images: (N, 3, {size}, {size}), RGB, 0 to 1; columns: the classes"
         )

@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from PySide6.QtCore import QByteArray, QEvent, QSettings, Qt, QTimer, Signal
+from PySide6.QtCore import QByteArray, QEvent, QSettings, QSize, Qt, QTimer, Signal
 from PySide6.QtGui import QCloseEvent, QKeyEvent
 from PySide6.QtWidgets import (
     QAbstractItemView,
@@ -24,7 +24,7 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
-from kd_gui.actions import Actions
+from kd_gui.actions import SPECS, Actions
 from kd_gui.log import Log
 from kd_gui.panels.accuracy import AccuracyPanel
 from kd_gui.panels.experiment import ExperimentPanel
@@ -84,18 +84,20 @@ class MainWindow(QMainWindow):
         self.soft_targets = SoftTargetsPanel(studio.samples)
 
     def _lay_out(self) -> None:
-        self.rows = QSplitter(Qt.Orientation.Vertical, childrenCollapsible=False, handleWidth=SPACE)
+        self.rows = Rows(Qt.Orientation.Vertical, childrenCollapsible=False, handleWidth=SPACE)
         for panel in (self.loss, self.accuracy, self.race, self.runs):
             self.rows.addWidget(panel)
         self.rows.setSizes(list(ROWS))
         self.columns = QSplitter(Qt.Orientation.Horizontal, childrenCollapsible=False, handleWidth=SPACE)
-        middle = stacked(self.notice_bar, self.rows)
-        for column in (self.experiment, middle, scrolling(self.sees, self.soft_targets)):
+        middle = Scrolling(self.notice_bar, self.rows)
+        right = Scrolling(self.sees, self.soft_targets, space=SPACE, beyond=SPACE)
+        for column in (self.experiment, middle, right):
             self.columns.addWidget(column)
         self.columns.setSizes(list(COLUMNS))
         for i in range(3):
             self.columns.setStretchFactor(i, int(i == 1))
-        panels = stacked(self.columns, self.log_view, space=SPACE, margin=SPACE)
+        panels = stacked(self.columns, self.log_view, space=SPACE)
+        panels.layout().setContentsMargins(SPACE, SPACE, 0, SPACE)  # to the right lies a scroll bar's room
         self.log_view.hide()
         self.setCentralWidget(stacked(self.top, Rule(), panels, Rule(), self.status))
 
@@ -143,8 +145,9 @@ class MainWindow(QMainWindow):
             "keys": lambda: self.dialogs.show_keys(self.actions_),
             "about": self.dialogs.about,
         }
-        for name, act in does.items():
-            self.actions_[name].triggered.connect(lambda _checked=False, act=act: act())
+        for spec in SPECS:
+            act = does[spec.name]
+            self.actions_[spec.name].triggered.connect(lambda _checked=False, act=act: act())
         self.top.preset_chosen.connect(studio.load_preset)
         self.runs.chosen.connect(studio.look_at)
         self.runs.delete_asked.connect(self.dialogs.ask_delete)
@@ -157,7 +160,7 @@ class MainWindow(QMainWindow):
         studio.state_changed.connect(self._state_changed)
         self.loss.pointed.connect(self.accuracy.point_at)
         self.accuracy.pointed.connect(self.loss.point_at)
-        for panel in (self.loss, self.accuracy):
+        for panel in (self.loss, self.accuracy, self.race, self.runs):
             panel.start_asked.connect(self.actions_["distill"].trigger)
         theme().changed.connect(self._check_theme)
         self._check_theme()
@@ -215,8 +218,8 @@ class MainWindow(QMainWindow):
     def _leave(self, key: str) -> None:
         """What shall become of a live run; stopping takes a moment, and the window closes when it is done."""
         studio = self._studio
-        if key == "train":
-            self._detach = True
+        if key == "train" or (key and not studio.is_live):  # or it has ended meanwhile
+            self._detach = studio.is_live
             QTimer.singleShot(0, self, self.close)
         elif key:
             self._leaving = True
@@ -253,24 +256,47 @@ class MainWindow(QMainWindow):
         return handled
 
 
-def stacked(*widgets: QWidget, space: int = 0, margin: int = 0) -> QWidget:
+def stacked(*widgets: QWidget, space: int = 0) -> QWidget:
     """Widgets under each other."""
     box = QWidget()
     column = QVBoxLayout(box)
-    column.setContentsMargins(margin, margin, margin, margin)
+    column.setContentsMargins(0, 0, 0, 0)
     column.setSpacing(space)
     for widget in widgets:
         column.addWidget(widget)
     return box
 
 
-def scrolling(*widgets: QWidget) -> QScrollArea:
-    """Widgets under each other that scroll where the window is short."""
-    inside = stacked(*widgets, space=SPACE)
-    inside.setProperty("role", "pane")
-    area = QScrollArea()
-    area.setFrameShape(QFrame.Shape.NoFrame)
-    area.setWidgetResizable(True)
-    area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-    area.setWidget(inside)
-    return area
+class Rows(QSplitter):
+    """Asks for no more height than it needs, so that a scroll area around it scrolls as late as it can."""
+
+    def sizeHint(self) -> QSize:
+        return self.minimumSizeHint()
+
+
+class Scrolling(QScrollArea):
+    """Widgets under each other that scroll where the window is short. beyond: room right of them, in which
+    the scroll bar stands when there is one, so that it moves nothing."""
+
+    def __init__(self, *widgets: QWidget, space: int = 0, beyond: int = 0) -> None:
+        super().__init__()
+        self._beyond = beyond
+        self._inside = stacked(*widgets, space=space)
+        self._inside.setProperty("role", "pane")
+        self.setFrameShape(QFrame.Shape.NoFrame)
+        self.setWidgetResizable(True)
+        self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self.setWidget(self._inside)
+        self.verticalScrollBar().rangeChanged.connect(self._make_room)
+        self._make_room()
+
+    def minimumSizeHint(self) -> QSize:
+        bar = 0 if self._beyond else self.verticalScrollBar().sizeHint().width()
+        return QSize(self._inside.minimumSizeHint().width() + bar, 120)
+
+    def _make_room(self) -> None:
+        bar = self.verticalScrollBar()
+        taken = bar.sizeHint().width() if bar.maximum() > 0 else 0
+        layout = self._inside.layout()
+        assert layout is not None
+        layout.setContentsMargins(0, 0, max(self._beyond - taken, 0), 0)

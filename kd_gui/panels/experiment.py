@@ -107,7 +107,7 @@ class ExperimentPanel(QScrollArea):
         self.setFrameShape(QFrame.Shape.NoFrame)
         self.setWidgetResizable(True)
         self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        self.setMinimumWidth(264)
+        self.setMinimumWidth(240)
         inside = QWidget()
         inside.setProperty("role", "pane")
         column = QVBoxLayout(inside)
@@ -132,7 +132,7 @@ class ExperimentPanel(QScrollArea):
         for part in (self.skeleton, self.trouble, self._cards):
             self.experiment.body.addWidget(part)
         self.settings = Card()
-        self.settings.body.setSpacing(2)
+        self.settings.body.setSpacing(0)
         for card in (self.experiment, self.live, self.settings):
             column.addWidget(card)
         column.addStretch(1)

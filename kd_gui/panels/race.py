@@ -15,7 +15,7 @@ from kd_gui.state.race import Standing, standing
 from kd_gui.theme import series_style, theme
 from kd_gui.theme.widgets import GAP, Caption, Card, Figure, Title, Tone, set_tone
 
-RETENTION_WIDTH = 148
+RETENTION_WIDTH = 130
 EVEN = 0.0005  # a gain that would be written as 0.0
 
 

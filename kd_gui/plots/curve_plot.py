@@ -78,7 +78,7 @@ class CurvePlot(QWidget):
 
     def _lay_out(self) -> None:
         self._pane.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
-        self._pane.setMinimumSize(200, 90)
+        self._pane.setMinimumSize(200, 78)
         self._column = column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.setSpacing(2)

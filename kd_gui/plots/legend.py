@@ -5,7 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from PySide6.QtCore import QPointF, QSize, Qt, Signal
-from PySide6.QtGui import QColor, QFontMetrics, QKeyEvent, QMouseEvent, QPainter, QPaintEvent, QPen
+from PySide6.QtGui import (
+    QColor,
+    QFontMetrics,
+    QKeyEvent,
+    QMouseEvent,
+    QPainter,
+    QPaintEvent,
+    QPen,
+    QResizeEvent,
+)
 from PySide6.QtWidgets import QAbstractButton, QHBoxLayout, QWidget
 
 from kd_gui.theme import font, theme
@@ -87,6 +96,9 @@ class Chip(QAbstractButton):
         painter.end()
 
 
+WIDE, NARROW = 14, 6  # between chips
+
+
 class Legend(QWidget):
     """The chips. `toggled(key)`: hide or show; `alone(key)`: this one alone, or all again."""
 
@@ -98,10 +110,23 @@ class Legend(QWidget):
         self._chips: dict[str, Chip] = {}
         self._row = QHBoxLayout(self)
         self._row.setContentsMargins(0, 0, 0, 0)
-        self._row.setSpacing(14)
+        self._row.setSpacing(WIDE)
         self._row.addStretch(1)
         self._unit = Caption("", "faint")
         self._row.addWidget(self._unit)
+
+    def minimumSizeHint(self) -> QSize:
+        chips = [chip.sizeHint().width() for chip in self._chips.values()]
+        return QSize(sum(chips) + NARROW * max(len(chips) - 1, 0), super().minimumSizeHint().height())
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        """Where it is narrow, chips stand closer and the unit goes without saying."""
+        super().resizeEvent(event)
+        chips = [chip.sizeHint().width() for chip in self._chips.values()]
+        needed = sum(chips) + WIDE * (len(chips) + 1) + self._unit.sizeHint().width()
+        narrow = event.size().width() < needed
+        self._row.setSpacing(NARROW if narrow else WIDE)
+        self._unit.setVisible(not narrow)
 
     def set_unit(self, unit: str) -> None:
         """What the axis above counts, at the right end of the row."""

@@ -139,6 +139,8 @@ class Show(QObject):
                 self._samples.add_snapshot(event.epoch, event.path)
             elif isinstance(event, e.ProbeReady):
                 self._samples.take_probe(event)
+            elif isinstance(event, e.Paused) and self._samples.epochs:
+                self._samples.ask()  # people pause in order to look, and the last snapshot is older
             elif isinstance(event, e.Refused) and event.command == "AskProbe":
                 self._samples.refuse(event.path, event.why)
 

@@ -83,6 +83,8 @@ class Studio(QObject):
         self.samples.wanted.connect(self._ask_probe)
         self.samples.trouble.connect(self._picture_trouble)
         self.questions.described.connect(self._described)
+        self.runs.follow(self.feed)
+        self.runs.trouble.connect(self.tidings.tell)
         self.show.changed.connect(self.state_changed)
         self.show.failed.connect(self.tidings.tell)
 
@@ -130,6 +132,7 @@ class Studio(QObject):
         """Wake the engine. After the window's first paint: the engine's process takes the machine's time."""
         self._thread.start()
         self._start_engine()
+        self.runs.refresh()
         self.tidings.look_for_interrupted(self.store)
 
     def shut_down(self, *, detach: bool = False) -> None:

@@ -134,7 +134,7 @@ QWidget[role="inset"] QComboBox, QWidget[role="inset"] QLineEdit, QWidget[role="
 QWidget[role="inset"] QComboBox:focus, QWidget[role="inset"] QLineEdit:focus,
 QWidget[role="inset"] QSpinBox:focus {{ border-color: {muted}; }}
 
-QMenuBar {{ background: {surface}; color: {text}; padding: 2px 8px; }}
+QMenuBar {{ background: {surface}; color: {text}; padding: 1px 8px; }}
 QMenuBar::item {{ background: transparent; padding: 4px 8px; border-radius: 4px; }}
 QMenuBar::item:selected {{ background: {field}; }}
 QMenu {{ background: {surface}; color: {text}; border: 1px solid {line}; padding: 4px; }}

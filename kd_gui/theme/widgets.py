@@ -67,15 +67,6 @@ class Figure(QLabel):
         self.setProperty("tone", tone)
 
 
-class Title(QLabel):
-    """A panel's name in small spaced capitals."""
-
-    def __init__(self, text: str = "", parent: QWidget | None = None) -> None:
-        super().__init__(text, parent)
-        self.setFont(title_font())
-        self.setProperty("tone", "muted")
-
-
 class Elided(QLabel):
     """A label that ends in an ellipsis where it would not fit; the whole text is in the tooltip then."""
 
@@ -95,6 +86,22 @@ class Elided(QLabel):
         painter.setPen(self.palette().color(self.foregroundRole()))
         painter.drawText(room, int(self.alignment() | Qt.AlignmentFlag.AlignVCenter), shown)
         painter.end()
+
+
+class Title(Elided):
+    """A panel's name in small spaced capitals; gives way to the controls beside it where a window is
+    narrow."""
+
+    LEAST = 64
+
+    def __init__(self, text: str = "", parent: QWidget | None = None) -> None:
+        super().__init__(text, "muted", parent)
+        self.setFont(title_font())
+        self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Fixed)
+
+    def minimumSizeHint(self) -> QSize:
+        whole = self.sizeHint()
+        return QSize(min(whole.width(), self.LEAST), whole.height())
 
 
 class Rule(QFrame):

@@ -8,6 +8,7 @@ from pathlib import Path
 from PySide6.QtCore import QObject
 from PySide6.QtWidgets import QDialog, QFileDialog, QWidget
 
+from kd_engine.store import RunFolder
 from kd_gui.actions import Actions
 from kd_gui.state.studio import Studio
 from kd_gui.views.export_dialog import Exportable, ExportDialog
@@ -88,7 +89,7 @@ class Dialogs(QObject):
     def export(self, name: str) -> None:
         """Export a stored run's student."""
         studio, catalog = self._studio, self._studio.draft.catalog
-        info = studio.runs.find(name)
+        info = studio.store.info(RunFolder(studio.store.root / name))  # two small files, as they are now
         if info is None or catalog is None:
             return
         run = Exportable(info.name, info.title, info.folder, info.summary)

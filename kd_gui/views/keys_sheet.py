@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from PySide6.QtGui import QKeySequence
-from PySide6.QtWidgets import QDialog, QGridLayout, QHBoxLayout, QLabel, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QDialog, QGridLayout, QHBoxLayout, QLabel, QWidget
 
-from kd_gui.actions import SPECS, Actions, translated
+from kd_gui.actions import EDIT, FILE, HELP, RUN, SPECS, VIEW, Actions, translated
 from kd_gui.theme import font
 from kd_gui.theme.widgets import Text, Title
 
@@ -20,23 +20,17 @@ class KeysSheet(QDialog):
         self.rows: list[tuple[str, str]] = []
         columns = QHBoxLayout(self)
         columns.setContentsMargins(24, 20, 24, 20)
-        columns.setSpacing(40)
-        left, right = QVBoxLayout(), QVBoxLayout()
-        columns.addLayout(left)
-        columns.addLayout(right)
-        groups = dict.fromkeys(spec.group for spec in SPECS)
-        for i, group in enumerate(groups):
-            self._group(group, actions, left if i == 0 else right)
+        columns.setSpacing(48)
         hands = [
             (self.tr("Zoom a curve"), self.tr("drag")),
             (self.tr("Fit a curve"), self.tr("double click")),
         ]
-        hands += [(self.tr("Next picture"), "← →"), (self.tr("Blink the difference"), self.tr("hold D"))]
-        self._block(self.tr("In the panels"), hands, left)
-        left.addStretch(1)
-        right.addStretch(1)
+        hands += [(self.tr("Next picture"), "← →"), (self.tr("Swap the models"), self.tr("hold D"))]
+        groups = [(translated(group), self._keys(group, actions)) for group in (RUN, FILE, EDIT, VIEW, HELP)]
+        columns.addLayout(self._column([groups[0], (self.tr("In the panels"), hands)]))
+        columns.addLayout(self._column(groups[1:]))
 
-    def _group(self, group: str, actions: Actions, column: QVBoxLayout) -> None:
+    def _keys(self, group: str, actions: Actions) -> list[tuple[str, str]]:
         rows = []
         for spec in SPECS:
             if spec.group == group and spec.keys:
@@ -45,19 +39,23 @@ class KeysSheet(QDialog):
                 ]
                 keys += [self.tr("Enter")] if spec.name == "distill" else []
                 rows.append((actions[spec.name].text().replace("&", "").rstrip("…"), "  ".join(keys)))
-        self._block(translated(group), rows, column)
+        return rows
 
-    def _block(self, title: str, rows: list[tuple[str, str]], column: QVBoxLayout) -> None:
-        column.addWidget(Title(title, self))
+    def _column(self, groups: list[tuple[str, list[tuple[str, str]]]]) -> QGridLayout:
         grid = QGridLayout()
-        grid.setHorizontalSpacing(24)
-        grid.setVerticalSpacing(6)
-        for i, (what, keys) in enumerate(rows):
-            shown = QLabel(keys, self)
-            shown.setFont(font("text", bold=True))
-            grid.addWidget(Text(what, parent=self), i, 0)
-            grid.addWidget(shown, i, 1)
+        grid.setHorizontalSpacing(28)
+        grid.setVerticalSpacing(7)
+        for title, rows in groups:
+            if grid.rowCount() > 1:
+                grid.setRowMinimumHeight(grid.rowCount(), 10)
+            grid.addWidget(Title(title, self), grid.rowCount(), 0, 1, 2)
+            for what, keys in rows:
+                shown = QLabel(keys, self)
+                shown.setFont(font("text", bold=True))
+                line = grid.rowCount()
+                grid.addWidget(Text(what, parent=self), line, 0)
+                grid.addWidget(shown, line, 1)
+            self.rows += rows
+        grid.setRowStretch(grid.rowCount(), 1)
         grid.setColumnStretch(0, 1)
-        column.addLayout(grid)
-        column.addSpacing(14)
-        self.rows += rows
+        return grid

@@ -3,6 +3,8 @@ be done."""
 
 from __future__ import annotations
 
+from math import ceil
+
 from PySide6.QtCore import QRectF, Qt
 from PySide6.QtGui import QColor, QPainter, QPaintEvent, QResizeEvent
 from PySide6.QtWidgets import (
@@ -20,8 +22,6 @@ from kd_gui.state.notices import Notices, Post
 from kd_gui.theme import font, theme
 from kd_gui.theme.widgets import GAP, SPACE, IconButton, with_role
 
-WIDE = 560  # from here on the buttons stand beside the words
-
 
 class NoticeCard(QFrame):
     """One post: words, a quieter hint, buttons beside them or, where that is too narrow, below."""
@@ -36,9 +36,9 @@ class NoticeCard(QFrame):
         self._close.clicked.connect(lambda: notices.withdraw(post.key))
         self._wide: bool | None = None
         self._grid = QGridLayout(self)
-        self._grid.setContentsMargins(20, 8, 8, 8)
+        self._grid.setContentsMargins(20, 6, 8, 7)
         self._grid.setHorizontalSpacing(GAP)
-        self._grid.setVerticalSpacing(6)
+        self._grid.setVerticalSpacing(4)
         self._grid.setColumnStretch(0, 1)
         words = QVBoxLayout()
         words.setSpacing(2)
@@ -66,6 +66,14 @@ class NoticeCard(QFrame):
         else:
             self._grid.addLayout(self._row, 1, 0, 1, 3, Qt.AlignmentFlag.AlignLeft)
 
+    def _fits_beside(self, width: int) -> bool:
+        """Whether words and hint take at most two lines with the buttons beside them."""
+        buttons = sum(button.sizeHint().width() + GAP for button in self.buttons)
+        room = width - buttons - self._close.sizeHint().width() - 28 - 2 * GAP
+        measure = self.text.fontMetrics().horizontalAdvance
+        lines = [ceil(1.08 * measure(text) / max(room, 1)) for text in (self.post.text, self.post.hint)]
+        return room > 0 and sum(lines) <= 2
+
     def _label(self, text: str, tone: str = "") -> QLabel:
         label = QLabel(text, self, wordWrap=True, textFormat=Qt.TextFormat.PlainText)
         label.setFont(font("text"))
@@ -75,7 +83,7 @@ class NoticeCard(QFrame):
     def _button(self, notices: Notices, post: Post, index: int) -> QPushButton:
         offer = post.offers[index]
         button = QPushButton(offer.label, self)
-        button.setFixedHeight(30)
+        button.setFixedHeight(28)
         if index == 0 and post.level == "good":
             with_role(button, "primary")
         button.clicked.connect(lambda: notices.take(post, offer))
@@ -83,7 +91,7 @@ class NoticeCard(QFrame):
 
     def resizeEvent(self, event: QResizeEvent) -> None:
         super().resizeEvent(event)
-        self._arrange(wide=event.size().width() >= WIDE)
+        self._arrange(wide=self._fits_beside(event.size().width()))
 
     def paintEvent(self, event: QPaintEvent) -> None:
         super().paintEvent(event)

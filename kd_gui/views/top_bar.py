@@ -73,7 +73,7 @@ class TopBar(QFrame):
     def __init__(self, studio: Studio, actions: Actions, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.setProperty("role", "bar")
-        self.setFixedHeight(50)
+        self.setFixedHeight(48)
         self._studio = studio
         self._actions = actions
         self.primary = PrimaryButton(self)
@@ -135,7 +135,9 @@ class TopBar(QFrame):
         studio, feed, now = self._studio, self._studio.feed, self._studio.feed.progress
         epoch = self.tr("epoch {epoch} of {epochs}").format(epoch=now.epoch, epochs=now.epochs)
         if studio.show.stored:
-            return self.tr("looking at {run}").format(run=studio.show.stored), "", None
+            info = studio.runs.find(studio.show.stored)
+            title = info.title if info is not None else studio.show.stored
+            return self.tr("looking at {run}").format(run=title), "", None
         if studio.phase is Phase.PREPARING:
             return wording.preparing(feed.preparing), "", 0.0
         if studio.phase is Phase.STOPPING:

@@ -11,7 +11,7 @@ import json
 import math
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,8 @@ class FakeEngine:
         self._changed = threading.Condition()
         self._out: deque[Message] = deque()
         self._life: _Life | None = None
+        self._end = ""  # why it shall end: "closed", or what it died of
+        self._wish: Callable[[], _Life] | None = None  # a run that was asked for
         self._ids = itertools.count(1)
 
     # ---- the face of an engine
@@ -63,14 +65,18 @@ class FakeEngine:
 
     def run(self, document: dict[str, Any], runs: Path | None = None) -> None:
         self.heard.append(("run", document))
-        folder = Store(runs).create(json.loads(json.dumps(document)))
-        self._live(_Life(self, document, folder))
+        plain = json.loads(json.dumps(document))
+        self._begin(lambda: _Life(self, plain, Store(runs).create(plain)))
 
     def resume(self, run: str | Path, runs: Path | None = None) -> None:
         self.heard.append(("resume", str(run)))
-        folder = Store(runs).open(run)
-        folder.lock()
-        self._live(_Life(self, folder.recipe(), folder, resumed=True))
+
+        def life() -> _Life:
+            folder = Store(runs).open(run)
+            folder.lock()
+            return _Life(self, folder.recipe(), folder, resumed=True)
+
+        self._begin(life)
 
     def send(self, command: Command) -> None:
         self.heard.append(command)
@@ -93,58 +99,73 @@ class FakeEngine:
 
     def leave(self) -> None:
         self.heard.append("leave")
+        self._let_go()
 
     def close(self, timeout: float = 10.0) -> None:
         self.closed = True
+        self._let_go()
+
+    def _let_go(self) -> None:
         with self._changed:
-            if self._life is not None:
-                self._life.folder.close()
-            self._life = None
+            self._end = "closed"
             self._changed.notify_all()
+            self._changed.wait_for(lambda: self._life is None, timeout=1.0)
 
     def messages(self, timeout: float) -> list[Message]:
         with self._changed:
-            if not self._out and self._life is None:
+            if self._end:
+                self._die()
+            if self._wish is not None:  # here, because a lock belongs to the thread that took it
+                self._life, self._wish = self._wish(), None
+            if not self._out and self._life is not None:
+                self._move(timeout)
+            elif not self._out:
                 self._changed.wait(timeout)
-            if self._life is not None and not self._out:
-                self._changed.wait(self.pace) if self.pace else None
-                event = self._life.move() if self._life is not None else None
-                if event is None:
-                    self._changed.wait(timeout)
-                else:
-                    self._out.append(event)
-                    if isinstance(event, events.ENDS):
-                        self._life.folder.close() if self._life is not None else None
-                        self._life = None
             said = list(self._out)
             self._out.clear()
             return said
+
+    def _die(self) -> None:
+        """Let go of the run, in the thread that holds its lock; unless closed on purpose, tell of it."""
+        reason, self._end = self._end, ""
+        life, self._life, self._wish = self._life, None, None
+        if life is not None:
+            life.folder.close()
+        self._changed.notify_all()
+        if reason == "closed":
+            return
+        if life is not None:
+            told = {"run": life.folder.name, "step": life.step, "resumable": True}
+            message = "The engine stopped unexpectedly."
+            self._out.append(events.RunFailed(error="engine_died", message=message, **told))
+        self._out.append(Gone(reason))
+
+    def _move(self, timeout: float) -> None:
+        assert self._life is not None
+        if self.pace:
+            self._changed.wait(self.pace)
+        event = self._life.move()
+        if event is None:
+            self._changed.wait(timeout)
+            return
+        self._out.append(event)
+        if isinstance(event, events.ENDS):
+            self._life.folder.close()
+            self._life = None
 
     # ---- for tests
     def die(self, reason: str = "killed by signal 9") -> None:
         """The child process is gone in the middle of whatever it did."""
         with self._changed:
-            if self._life is not None:
-                life, self._life = self._life, None
-                life.folder.close()
-                self._out.append(
-                    events.RunFailed(
-                        run=life.folder.name,
-                        error="engine_died",
-                        message="The engine stopped unexpectedly.",
-                        step=life.step,
-                        resumable=True,
-                    )
-                )
-            self._out.append(Gone(reason))
+            self._end = reason
             self._changed.notify_all()
 
     def asked(self, kind: type[Command]) -> list[Command]:
         return [item for item in self.heard if isinstance(item, kind)]
 
-    def _live(self, life: _Life) -> None:
+    def _begin(self, life: Callable[[], _Life]) -> None:
         with self._changed:
-            self._life = life
+            self._wish = life
             self._changed.notify_all()
 
     def _say(self, message: Message) -> None:

@@ -1,0 +1,216 @@
+"""Render the window in every state, light and dark, in two sizes: `python -m kd_gui.screenshots OUT [--run
+FOLDER]`.
+
+A real run is played back into a real window: its log is taken as if it came from the engine just now. Without
+a run to play, the first preset is trained for that. Draws offscreen; files are called STATE-LOOK-SIZE.png.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kd_engine import events as e
+from kd_engine.events import Event
+from kd_engine.recipe import preset_files, read_document
+from kd_engine.store import RunFolder
+
+if TYPE_CHECKING:
+    from PySide6.QtWidgets import QWidget
+
+    from kd_gui.main_window import MainWindow
+    from kd_gui.state.studio import Studio
+
+SIZES = ((1280, 800), (1024, 700))
+SHARE = 0.62  # how far the run has come in the pictures of a running one
+PATIENCE_S = 60.0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser("python -m kd_gui.screenshots", description=__doc__)
+    parser.add_argument("out", type=Path, help="the folder for the pictures")
+    parser.add_argument(
+        "--run", type=Path, metavar="FOLDER", help="a finished run to show (default: train one)"
+    )
+    told = parser.parse_args(argv)
+    if told.run is not None:
+        files = render(told.out, told.run)
+    else:
+        with tempfile.TemporaryDirectory() as runs:
+            files = render(told.out, train(Path(runs)))
+    print(f"{len(files)} pictures in {told.out}")
+    return 0
+
+
+def train(runs: Path) -> Path:
+    """A run of the first preset, headless; its folder. RuntimeError when it fails."""
+    from kd_engine.remote import Engine
+
+    engine = Engine()
+    engine.start()
+    try:
+        engine.run(read_document(next(iter(preset_files()))), runs)
+        while True:
+            for message in engine.messages(timeout=1.0):
+                if isinstance(message, e.RunDone):
+                    return runs / message.run
+                if isinstance(message, e.RunFailed):
+                    raise RuntimeError(f"{message.message} {message.hint}")
+    finally:
+        engine.close()
+
+
+def render(out: Path, run: Path) -> list[Path]:
+    """The pictures of every state that `run`, a finished one, went through."""
+    os.environ["QT_QPA_PLATFORM"] = "offscreen"
+    from PySide6.QtCore import QSettings
+
+    from kd_gui.app import application
+
+    with tempfile.TemporaryDirectory() as settings:  # the user's window is as it was afterwards
+        QSettings.setDefaultFormat(QSettings.Format.IniFormat)
+        QSettings.setPath(QSettings.Format.IniFormat, QSettings.Scope.UserScope, settings)
+        application()
+        out.mkdir(parents=True, exist_ok=True)
+        with _window(run.absolute().parent) as (window, studio):
+            return _Album(out, window, studio, RunFolder(run.absolute())).fill()
+
+
+@contextmanager
+def _window(runs: Path) -> Iterator[tuple[MainWindow, Studio]]:
+    from kd_engine import catalog
+    from kd_engine.remote import Engine
+    from kd_gui.log import Log
+    from kd_gui.main_window import MainWindow
+    from kd_gui.state.studio import Studio
+
+    studio = Studio(Engine(), runs)
+    window = MainWindow(studio, Log())
+    if (known := catalog.cached()) is not None:
+        studio.draft.set_catalog(known)
+    studio.load_preset(next(iter(preset_files())))
+    window.show()
+    try:
+        yield window, studio
+    finally:
+        window.hide()
+        studio.shut_down()
+        window.deleteLater()
+
+
+class _Album:
+    """One window, led through its states."""
+
+    def __init__(self, out: Path, window: MainWindow, studio: Studio, run: RunFolder) -> None:
+        self._out = out
+        self._window = window
+        self._studio = studio
+        self._run = run
+        self._files: list[Path] = []
+
+    def fill(self) -> list[Path]:
+        studio, events = self._studio, list(self._run.events())
+        self._take("boot")
+        studio.start()
+        self._until(lambda: bool(studio.draft.facts))
+        studio.notices.withdraw_all()
+        self._take("ready")
+        training = next(i for i, event in enumerate(events) if isinstance(event, e.StageStarted))
+        middle = self._middle(events)
+        self._play(events[:training])
+        self._take("preparing")
+        self._play(events[training:middle])
+        self._until(lambda: bool(studio.samples.epochs))
+        self._take("running")
+        self._now = events[middle - 1].time  # as if no time went by while the pictures were taken
+        self._play([e.Paused(step=studio.feed.step, time=self._now)])
+        self._take("paused")
+        self._dialog("question-close", lambda: self._window.dialogs.ask_close(lambda key: None))
+        self._play([e.Continued(step=studio.feed.step, time=self._now)])
+        self._notices()
+        self._play(events[middle:])
+        self._until(lambda: len(studio.samples.epochs) > 1)
+        self._take("done")
+        self._dialog("export", self._window.dialogs.export_shown)
+        self._dialog("keys", lambda: self._window.actions_["keys"].trigger())
+        studio.notices.withdraw_all()
+        studio.live = ""
+        studio.look_at(self._run.name)
+        self._until(lambda: studio.feed.status == "done")
+        self._take("stored")
+        return self._files
+
+    def _notices(self) -> None:
+        """What is told when things go wrong."""
+        studio, document = self._studio, self._run.recipe()
+        for name, event in (
+            ("nan", e.Paused(step=412, why="nan")),
+            (
+                "memory",
+                e.RunFailed(run="", error="memory", message="Out of memory at batch size 128.", hint=""),
+            ),
+            ("died", e.RunFailed(run="", error="engine_died", message="The engine stopped.", resumable=True)),
+        ):
+            studio.tidings.follow(event, document, 0.5)
+            self._take(f"notice-{name}")
+            studio.notices.withdraw_all()
+
+    def _middle(self, events: Sequence[Event]) -> int:
+        steps = max(getattr(event, "step", 0) for event in events)
+        return next(i for i, event in enumerate(events) if getattr(event, "step", 0) >= SHARE * steps)
+
+    def _play(self, events: Sequence[Event]) -> None:
+        """As if the engine said it now."""
+        self._studio.take(events)
+        self._studio.text_tick.emit()
+        self._rest()
+
+    def _dialog(self, name: str, show: Callable[[], object]) -> None:
+        show()
+        dialog = self._window.dialogs.current
+        assert dialog is not None
+        self._take(name, dialog, sizes=SIZES[:1])
+        dialog.reject()
+        self._rest()
+
+    def _take(
+        self, name: str, widget: QWidget | None = None, sizes: Sequence[tuple[int, int]] = SIZES
+    ) -> None:
+        from kd_gui.theme import theme
+
+        for size in sizes:
+            self._window.resize(*size)
+            for look in ("light", "dark"):
+                theme().set_dark(look == "dark")
+                self._rest()
+                file = self._out / f"{name}-{look}-{size[0]}.png"
+                (widget or self._window).grab().save(str(file))
+                self._files.append(file)
+        theme().set_dark(False)
+        self._window.resize(*SIZES[0])
+
+    def _rest(self, seconds: float = 0.15) -> None:
+        """Let layouts, readers and timers come to rest."""
+        ends = time.monotonic() + seconds
+        self._until(lambda: time.monotonic() > ends)
+
+    def _until(self, holds: Callable[[], bool]) -> None:
+        from PySide6.QtWidgets import QApplication
+
+        ends = time.monotonic() + PATIENCE_S
+        while not holds():
+            if time.monotonic() > ends:
+                raise RuntimeError(f"the window did not come to rest after {PATIENCE_S:.0f} s")
+            QApplication.processEvents()
+            time.sleep(0.005)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -26,9 +26,7 @@ from PySide6.QtWidgets import (
 
 from kd_gui.actions import SPECS, Actions
 from kd_gui.log import Log
-from kd_gui.panels.accuracy import AccuracyPanel
 from kd_gui.panels.experiment import ExperimentPanel
-from kd_gui.panels.loss import LossPanel
 from kd_gui.panels.race import RacePanel
 from kd_gui.panels.runs import RunsPanel
 from kd_gui.panels.sees import SeesPanel
@@ -36,7 +34,7 @@ from kd_gui.panels.soft_targets import SoftTargetsPanel
 from kd_gui.state.phase import Phase
 from kd_gui.state.studio import Studio
 from kd_gui.theme import theme
-from kd_gui.theme.widgets import SPACE, Rule
+from kd_gui.theme.widgets import SPACE, Card, Rule
 from kd_gui.views.dialogs import Dialogs
 from kd_gui.views.log_view import LogView
 from kd_gui.views.notice_bar import NoticeBar
@@ -76,8 +74,8 @@ class MainWindow(QMainWindow):
         studio = self._studio
         self.experiment = ExperimentPanel(studio.draft)
         self.live = self.experiment.live
-        self.loss = LossPanel(studio.feed)
-        self.accuracy = AccuracyPanel(studio.feed)
+        self.loss: QWidget = Card(self.tr("Loss"))
+        self.accuracy: QWidget = Card(self.tr("Validation accuracy"))
         self.race = RacePanel(studio.feed)
         self.runs = RunsPanel(studio.runs)
         self.sees = SeesPanel(studio.samples)
@@ -158,12 +156,26 @@ class MainWindow(QMainWindow):
         studio.knob_confirmed.connect(self.live.confirm)
         studio.knob_refused.connect(self.live.refuse)
         studio.state_changed.connect(self._state_changed)
-        self.loss.pointed.connect(self.accuracy.point_at)
-        self.accuracy.pointed.connect(self.loss.point_at)
-        for panel in (self.loss, self.accuracy, self.race, self.runs):
+        for panel in (self.race, self.runs):
             panel.start_asked.connect(self.actions_["distill"].trigger)
         theme().changed.connect(self._check_theme)
         self._check_theme()
+
+    def add_curves(self) -> None:
+        """Put the curves in the place of the empty cards. After the first paint: pyqtgraph takes a quarter of
+        a second to import."""
+        from kd_gui.panels.accuracy import AccuracyPanel
+        from kd_gui.panels.loss import LossPanel
+
+        loss, accuracy = LossPanel(self._studio.feed), AccuracyPanel(self._studio.feed)
+        loss.pointed.connect(accuracy.point_at)
+        accuracy.pointed.connect(loss.point_at)
+        sizes = self.rows.sizes()
+        for place, panel in enumerate((loss, accuracy)):
+            panel.start_asked.connect(self.actions_["distill"].trigger)
+            self.rows.replaceWidget(place, panel).deleteLater()
+        self.rows.setSizes(sizes)
+        self.loss, self.accuracy = loss, accuracy
 
     # ---- following the state -------------------------------------------------------------------------------
     def _state_changed(self) -> None:
@@ -226,6 +238,10 @@ class MainWindow(QMainWindow):
             studio.ended.connect(self.close)
             studio.stop_and_keep() if key == "stop" else studio.discard()
 
+    def _first_paint(self) -> None:
+        self.first_painted.emit()
+        self.add_curves()
+
     # ---- Qt ------------------------------------------------------------------------------------------------
     def closeEvent(self, event: QCloseEvent) -> None:
         waits = self._studio.is_live and not self._detach
@@ -252,7 +268,7 @@ class MainWindow(QMainWindow):
         handled = super().event(event)
         if event.type() == QEvent.Type.Paint and not self._painted:
             self._painted = True
-            QTimer.singleShot(0, self, self.first_painted.emit)
+            QTimer.singleShot(0, self, self._first_paint)
         return handled
 
 

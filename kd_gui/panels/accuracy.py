@@ -13,8 +13,8 @@ from kd_gui.plots import ticks
 from kd_gui.plots.curve_plot import CurvePlot
 from kd_gui.plots.decimate import Floats
 from kd_gui.plots.fit import Scale
-from kd_gui.plots.line import Series
 from kd_gui.plots.overlay import Level, Spot
+from kd_gui.plots.series import Series
 from kd_gui.state.feed import Feed
 from kd_gui.theme import theme
 from kd_gui.theme.widgets import Card, Segmented

@@ -11,7 +11,7 @@ from kd_gui.panels import names
 from kd_gui.panels.empty import Empty, Filled, keep_room
 from kd_gui.plots.curve_plot import CurvePlot
 from kd_gui.plots.fit import Scale
-from kd_gui.plots.line import Series
+from kd_gui.plots.series import Series
 from kd_gui.state.curves import Curve, Smoother
 from kd_gui.state.feed import Feed
 from kd_gui.theme.widgets import GAP, Caption, Card, PillButton, Segmented

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from PySide6.QtCore import QCoreApplication, Qt
 
 from kd_engine.events import STUDENT
-from kd_gui.plots.line import Series
+from kd_gui.plots.series import Series
 from kd_gui.state.feed import Feed
 from kd_gui.theme import series_style, term_style, theme
 

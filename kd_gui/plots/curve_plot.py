@@ -21,8 +21,9 @@ from kd_gui.plots.fit import Scale, fit_y
 from kd_gui.plots.frame import Frame
 from kd_gui.plots.grid import paint_grid
 from kd_gui.plots.legend import Entry, Legend
-from kd_gui.plots.line import Line, Series
+from kd_gui.plots.line import Line
 from kd_gui.plots.overlay import Level, Overlay, Reading, Row, Spot
+from kd_gui.plots.series import Series
 from kd_gui.theme import font, theme
 
 MARGINS = (40, 14, 16, 20)  # left, top, right, bottom of the frame: room for the labels

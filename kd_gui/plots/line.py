@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
-from dataclasses import dataclass
+from collections.abc import Hashable
 
 import numpy as np
 import pyqtgraph as pg
@@ -13,24 +12,11 @@ from PySide6.QtGui import QColor, QPen
 from kd_gui.plots import decimate
 from kd_gui.plots.decimate import Floats
 from kd_gui.plots.frame import Frame
+from kd_gui.plots.series import Series
 from kd_gui.theme import theme
 
 BOLD, THIN = 1.8, 1.0
 FAINT = 0.3  # how much of its colour the measured line keeps
-
-Style = Callable[[], tuple[str, Qt.PenStyle]]
-
-
-@dataclass(frozen=True)
-class Series:
-    """A line's looks. style: colour and dash in today's tokens. thin: a companion of another line. hidden:
-    until asked for."""
-
-    key: str
-    title: str
-    style: Style
-    thin: bool = False
-    hidden: bool = False
 
 
 class Line:

@@ -16,6 +16,7 @@ from kd_engine import commands as c
 from kd_gui.actions import SPECS
 from kd_gui.log import Log
 from kd_gui.main_window import MainWindow
+from kd_gui.panels.loss import LossPanel
 from kd_gui.state.phase import RULES, Phase, enabled
 from kd_gui.state.studio import Studio
 from kd_gui.theme import theme
@@ -298,14 +299,15 @@ def test_size_columns_and_experiment_are_as_they_were_left(
     first = make_window(fake)
     reach(qtbot, first, Phase.READY)
     first.resize(1024, 720)  # the offscreen display is small
-    first.columns.setSizes([300, 500, 300])
+    qtbot.waitUntil(lambda: isinstance(first.loss, LossPanel))
+    first.columns.setSizes([250, 400, 320])
     QApplication.processEvents()
     sizes = first.columns.sizes()
     first.close()
     second = make_window(FakeEngine(catalog()))
     QApplication.processEvents()
     assert (second.width(), second.height()) == (1024, 720)
-    assert second.columns.sizes() == sizes
+    qtbot.waitUntil(lambda: isinstance(second.loss, LossPanel) and second.columns.sizes() == sizes)
 
 
 def test_the_theme_button_switches_between_light_and_dark(window: MainWindow, qtbot: QtBot) -> None:

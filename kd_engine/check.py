@@ -145,7 +145,7 @@ class _Check:
             yield Problem(path, f"got {shown(rivals)}, expected a list of rivals")
             return
         weight = [knob for knob in stage_knobs if knob.name == "label_weight"]
-        names = ["student"]
+        names = ["student", "teacher"]  # whom events and figures speak of beside the rivals
         for i, rival in enumerate(rivals):
             where = f"{path}.{i}"
             if not isinstance(rival, Mapping):

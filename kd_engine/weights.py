@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from kd_engine import paths
-from kd_engine.errors import WeightsError, did_you_mean
+from kd_engine.errors import StoreError, WeightsError, did_you_mean
 from kd_engine.models import classifier, family_of
 from kd_engine.store import BEST, LAST, Store, replacing
 
@@ -55,7 +55,10 @@ def locate(weights: str, runs: Path) -> Path:
         return _bundled(weights.removeprefix("bundled:"))
     name, best = weights.removesuffix(":best"), weights.endswith(":best")
     if name.startswith("run:"):
-        folder = Store(runs).open(name.removeprefix("run:")).folder
+        try:
+            folder = Store(runs).open(name.removeprefix("run:")).folder
+        except StoreError as error:
+            raise WeightsError(error.message, error.hint) from None
     else:
         folder = Path(name).expanduser()
         if not best and not folder.is_dir():

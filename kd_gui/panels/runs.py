@@ -19,6 +19,7 @@ from PySide6.QtGui import (
     QAction,
     QHideEvent,
     QKeySequence,
+    QResizeEvent,
     QShowEvent,
 )
 from PySide6.QtWidgets import (
@@ -39,6 +40,8 @@ from kd_gui.theme import theme
 from kd_gui.theme.widgets import Card, PillButton
 
 REFRESH_MS = 2000
+MARGIN = 15  # of a card, with its border
+NAME_LEAST = 110  # before the name gets less, the columns that matter least give way
 WIDTHS = {DOT: 22, TEMPERATURE: 44, BEST: 72, RETENTION: 74, SIZE: 68, TIME: 60}
 Index = QModelIndex | QPersistentModelIndex
 
@@ -190,6 +193,13 @@ class RunsPanel(Card):
 
     def sizeHint(self) -> QSize:
         return QSize(540, 160)
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        """Where it is narrow, time and then size go without: the tooltip has them."""
+        super().resizeEvent(event)
+        room = self.width() - 2 * MARGIN - sum(WIDTHS.values())
+        self.table.setColumnHidden(TIME, room < NAME_LEAST)
+        self.table.setColumnHidden(SIZE, room + WIDTHS[TIME] < NAME_LEAST)
 
     def showEvent(self, event: QShowEvent) -> None:
         super().showEvent(event)

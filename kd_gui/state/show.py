@@ -21,6 +21,7 @@ from kd_gui.state.feed import Feed
 from kd_gui.state.reading import Reading
 from kd_gui.state.samples import Samples
 
+FOLLOW_MS = 1000  # a run that another process trains is read again so often
 CHUNK = 1500  # events in one turn of the event loop: a few milliseconds of folding
 SNAPSHOTS = Path("snapshots")
 
@@ -34,6 +35,14 @@ class Stored:
     events: Sequence[Event]
     samples: Path | None = None
     snapshots: dict[int, Path] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class More:
+    """What was added to a log since, and how the run stands."""
+
+    events: Sequence[Event]
+    status: str
 
 
 def read(folder: Path) -> Stored:
@@ -54,6 +63,13 @@ def read(folder: Path) -> Stored:
     )
 
 
+def read_on(folder: Path, seen: float) -> More:
+    """What happened after `seen` in a log that grows. Not for the GUI thread. StoreError."""
+    run = RunFolder(folder)
+    status = run.status()  # before the log: what an ending run still writes is read, too
+    return More([event for event in run.raw_events() if event.time > seen], status)
+
+
 class Show(QObject):
     """Fills one feed and one set of samples. stored: the run that is looked at, "" for the live one or
     none."""
@@ -70,10 +86,14 @@ class Show(QObject):
         self._reading.done.connect(self._read)
         self._turn = 0  # what was read for an earlier one is ignored
         self._until: float | None = None
+        self._folder = Path()
         self._then: Callable[[], object] = _nothing
         self._stored: Stored | None = None
         self._waiting: list[Event] = []  # read, not folded in yet; newest first
         self._held: list[Event] | None = None  # live events while a log is being read
+        self._seen = 0.0  # the time of the last event of a run that goes on elsewhere
+        self._follow = QTimer(self, interval=FOLLOW_MS, singleShot=True)
+        self._follow.timeout.connect(self._read_on)
         self._fold_on = QTimer(self, interval=0)
         self._fold_on.timeout.connect(self._fold)
 
@@ -121,6 +141,7 @@ class Show(QObject):
         """Stop filling."""
         self._reading.forget()
         self._fold_on.stop()
+        self._follow.stop()
         self._turn += 1
         self._stored, self._held, self._waiting = None, None, []
 
@@ -131,6 +152,10 @@ class Show(QObject):
         if self._held is not None:
             self._held += events
             return
+        self._tell(events)
+
+    def _tell(self, events: Sequence[Event]) -> None:
+        """Fold events into the curves, and load the pictures that they tell of."""
         self._feed.take(events)
         for event in events:
             if isinstance(event, e.SamplesReady):
@@ -144,6 +169,20 @@ class Show(QObject):
             elif isinstance(event, e.Refused) and event.command == "AskProbe":
                 self._samples.refuse(event.path, event.why)
 
+    # ---- a run that another process trains
+    def _read_on(self) -> None:
+        folder, seen = self._folder, self._seen
+        self._reading.ask(self._turn, lambda: read_on(folder, seen))
+
+    def _take_more(self, more: More) -> None:
+        if more.events:
+            self._seen = more.events[-1].time
+            self._tell(more.events)
+        if more.status == "running":
+            self._follow.start()
+        elif more.status == "interrupted" and self._feed.live:
+            self._feed.close("interrupted")
+
     # ---- a log, read elsewhere -----------------------------------------------------------------------------
     def _fill(
         self, folder: Path, until: float | None = None, then: Callable[[], object] | None = None
@@ -156,6 +195,9 @@ class Show(QObject):
 
     def _read(self, turn: object, result: object) -> None:
         if turn != self._turn:
+            return
+        if isinstance(result, More):
+            self._take_more(result)
             return
         if not isinstance(result, Stored):
             self.forget()
@@ -186,6 +228,9 @@ class Show(QObject):
                 self._samples.add_snapshot(epoch, path)
         self._stored = self._held = None
         self.take(held or [])
+        if self.stored and stored.status == "running":
+            self._folder, self._seen = stored.folder, stored.events[-1].time if stored.events else 0.0
+            self._follow.start()
         then()
         self.changed.emit()
 

@@ -9,7 +9,7 @@ from kd_gui.theme.tokens import Tokens
 _SHEET = """
 QToolTip {{ background: {surface}; color: {text}; border: 1px solid {line}; padding: 6px 8px; }}
 QMainWindow {{ background: {ground}; }}
-QDialog {{ background: {surface}; }}
+QDialog {{ background: {surface}; border: 1px solid {line}; }}
 
 QFrame[role="card"] {{ background: {surface}; border: 1px solid {line}; border-radius: 8px; }}
 QFrame[role="bar"] {{ background: {surface}; border: none; }}

@@ -33,7 +33,7 @@ class PrimaryButton(QPushButton):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         with_role(self, "primary")
-        self.setMinimumWidth(112)
+        self.setMinimumWidth(124)  # the widest of its words
         self._ring = 0.0
         self._pulse = QVariantAnimation(self, duration=PULSE_MS, startValue=1.0, endValue=0.0)
         self._pulse.setEasingCurve(QEasingCurve.Type.OutCubic)
@@ -164,6 +164,7 @@ class TopBar(QFrame):
             self.refresh_progress()
 
     def _press(self) -> None:
+        self.window().setFocus()  # or Qt would hand the keys to the next button while this one is disabled
         self._actions[primary(self._studio.phase)].trigger()
 
     def _name_preset(self, _path: str = "") -> None:

@@ -390,3 +390,20 @@ def test_another_folder_of_runs_shows_its_runs(studio: Studio, qtbot: QtBot, tmp
     assert Store(tmp_path / "runs").open(name).name == name
     studio.open_run(tmp_path / "runs" / name)
     qtbot.waitUntil(lambda: studio.feed.run == name)
+
+
+def test_a_run_that_another_process_trains_is_followed_to_its_end(
+    make_studio: Make, studio: Studio, fake: FakeEngine, qtbot: QtBot
+) -> None:
+    fake.pace = 0.02
+    studio.distill()
+    reach(qtbot, studio, Phase.RUNNING)
+    other = make_studio(FakeEngine(catalog()))
+    reach(qtbot, other, Phase.READY)
+    other.look_at(studio.live)
+    qtbot.waitUntil(lambda: other.feed.run == studio.live and other.feed.status == "running")
+    qtbot.waitUntil(lambda: other.feed.status == "done", timeout=10_000)
+    qtbot.waitUntil(lambda: other.samples.epochs == [0, 1, 2, 3])
+    x = list(other.feed.curves["student"].loss.x)
+    assert len(x) == 3 * STEPS_PER_EPOCH
+    assert x == sorted(set(x))

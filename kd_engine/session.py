@@ -72,7 +72,7 @@ class Session:
         """
         folder = Store(runs).open(run)
         document = folder.recipe()  # refuses what a newer version made
-        if folder.status() == "done":
+        if folder.status() == "done" and not folder.path(RESUME).exists():
             raise StoreError(f"{folder.name}: this run is complete.", "Look at it, or run its recipe anew.")
         folder.lock()
         try:
@@ -301,8 +301,9 @@ class Session:
         self._mail.stop_if_asked()
         yield from self._steering.refuse_rest()
         summary = self._journal.summarise("done", figures)
-        self.run.remove(RESUME)
-        yield self._say(e.RunDone(run=self.run.name, summary=summary))
+        done = self._say(e.RunDone(run=self.run.name, summary=summary))
+        self.run.remove(RESUME)  # last: until then a resume can finish what a kill left undone
+        yield done
 
     # -- how a run ends before its end ---------------------------------------------------------------------
 

@@ -51,8 +51,9 @@ def probe(
     """What a probe sees in a stored run: path (an .npz, as ProbeReady's, with `label` and `classes`),
     numbers, and label (the sample's class) and classes. which: last or best weights."""
     folder = Store(runs).open(run)
+    recipe = Recipe.from_document(folder.recipe())
     file = _weights(folder, which)
-    room = Classroom(Recipe.from_document(folder.recipe()), _runs(runs))
+    room = Classroom(recipe, _runs(runs))
     teacher, student = room.teacher(), _student(room, file)
     if part == "validation" and not len(room.data.validation):
         part = "train"
@@ -74,13 +75,14 @@ def evaluate_run(run: str | Path, runs: Path | None = None) -> dict[str, Any]:
     """A stored run's student, last and best weights, and its teacher, measured anew on the test part:
     figures (by name), classes, and notes (what the user should hear of data and models)."""
     folder = Store(runs).open(run)
+    recipe = Recipe.from_document(folder.recipe())
     files = {which: folder.path(file) for which, file in (("last", LAST), ("best", BEST))}
     files = {which: file for which, file in files.items() if file.is_file()}
     if not files:
         raise KdError(
             f"{folder.name}: this run has no weights yet.", "Resume it, or wait for its first epoch."
         )
-    room = Classroom(Recipe.from_document(folder.recipe()), _runs(runs))
+    room = Classroom(recipe, _runs(runs))
     teacher = room.teacher()
     figures: dict[str, Any] = {}
     answers = None

@@ -24,7 +24,7 @@ from kd_engine import report
 from kd_engine.check import check as check_recipe
 from kd_engine.commands import Stop
 from kd_engine.errors import KdError, Problem, RecipeError, shown
-from kd_engine.store import Store
+from kd_engine.store import EVENTS, Store
 
 if TYPE_CHECKING:
     from kd_engine.session import Session
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 FAILED, WRONG, INTERRUPTED = 1, 2, 130
 PREPARED = ("recipe", "data", "weights", "setup")  # codes of a RunFailed that blame the request
 STOPPING = "kd: stopping after this step and keeping the run; Ctrl+C again ends at once\n"
+
+LOG = logging.getLogger("kd_engine")
 
 app = typer.Typer(
     help="Knowledge distillation from the command line: a small student learns from a large teacher.\n\n"
@@ -104,7 +106,7 @@ def run(
     """
     from kd_engine.session import Session
 
-    if Path(recipe, "events.jsonl").is_file() and not set_:
+    if not set_ and _is_run(recipe):
         _follow(Session.repeat(recipe, runs), jsonl)
     else:
         _follow(Session(recipes.Recipe.from_document(_document(recipe, set_)), runs), jsonl)
@@ -237,6 +239,7 @@ def export(
 def main() -> None:
     """Run the command line; a user's mistake ends in a line on stderr, not in a traceback."""
     _be_quiet()
+    before = signal.signal(signal.SIGINT, lambda *_: sys.exit(INTERRUPTED))
     try:
         app()
     except KdError as error:
@@ -250,18 +253,20 @@ def main() -> None:
             raise
         report.problem("Out of memory. Close other programs, or take a smaller model or fewer images.")
         sys.exit(FAILED)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _be_quiet() -> None:
     """Only what we say reaches the user: no library's warnings, no logged tracebacks (a failed run keeps its
-    own), no error where the terminal lacks a letter, and no complaint about Ctrl+C."""
+    own), and no error where the terminal lacks a letter."""
     if not sys.warnoptions:
         warnings.simplefilter("ignore")
-    logging.getLogger("kd_engine").addHandler(logging.NullHandler())
+    if not LOG.handlers:
+        LOG.addHandler(logging.NullHandler())
     for stream in (sys.stdout, sys.stderr):
         with suppress(AttributeError):  # what a test puts in their place may be no real stream
             stream.reconfigure(errors="replace")  # type: ignore[union-attr]
-    signal.signal(signal.SIGINT, lambda *_: sys.exit(INTERRUPTED))
 
 
 def _tell(error: KdError) -> None:
@@ -312,13 +317,23 @@ def _document(recipe: str, changes: list[str] | None) -> dict[str, Any]:
     return document
 
 
+def _is_run(recipe: str) -> bool:
+    try:
+        return Path(recipe, EVENTS).is_file()
+    except OSError:  # too long a name
+        return False
+
+
 def _data_section(data: str) -> dict[str, Any]:
     """A dataset by name, a folder of images, or an .npz."""
-    place = Path(data).expanduser()
-    if place.is_dir():
-        return {"dataset": "image-folder", "path": str(place)}
-    if place.is_file():
-        return {"dataset": "arrays", "path": str(place)}
+    try:
+        place = Path(data).expanduser()
+        if place.is_dir():
+            return {"dataset": "image-folder", "path": str(place)}
+        if place.is_file():
+            return {"dataset": "arrays", "path": str(place)}
+    except (OSError, RuntimeError):  # too long a name; the home of nobody
+        pass
     return {"dataset": data}
 
 

@@ -219,9 +219,9 @@ def read_document(name: str | Path) -> dict[str, Any]:
     JSON."""
     presets = preset_files()
     file = Path(presets.get(str(name), name))
-    if file.is_dir():
-        file = file / "recipe.json"
     try:
+        if file.is_dir():
+            file = file / "recipe.json"
         document = json.loads(file.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         known = ", ".join(presets)

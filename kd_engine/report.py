@@ -21,7 +21,7 @@ from kd_engine import events as e
 from kd_engine.catalog import Catalog
 from kd_engine.events import STUDENT, Event
 from kd_engine.knobs import Knob
-from kd_engine.store import RESUME, RunInfo
+from kd_engine.store import RunInfo
 from kd_engine.summary import FIGURES, closing_line, duration, percent
 
 FEW = 12  # names that stand on one line
@@ -49,7 +49,6 @@ class Progress:
 
     def __init__(self) -> None:
         self._console = console()
-        self._folder = Path()
         columns = (
             BarColumn(),
             MofNCompleteColumn(),
@@ -92,7 +91,7 @@ class Progress:
         self._bar.stop()
 
     def _begin(self, event: e.RunStarted | e.RunResumed) -> None:
-        self._step, self._folder = 0, Path(event.folder)
+        self._step = 0
         if isinstance(event, e.RunResumed):
             self._resumed, self._step = event, event.step
         verb = "run" if isinstance(event, e.RunStarted) else "going on with"
@@ -121,8 +120,6 @@ class Progress:
             self._console.print(closing_line(event.summary))
         elif isinstance(event, e.RunStopped) and not event.kept:
             self._console.print("Stopped and discarded.")
-        elif isinstance(event, e.RunStopped) and not (self._folder / RESUME).is_file():
-            self._console.print("Stopped before the first step: there is nothing to go on from.")
         elif isinstance(event, e.RunStopped):
             self._console.print(f"Stopped at step {event.step} and kept. Go on with: kd resume {event.run}")
         elif isinstance(event, e.RunFailed):

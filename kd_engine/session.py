@@ -321,9 +321,9 @@ class Session:
 
     def _failed(self, error: Exception) -> Event:
         """The event that tells of it."""
-        log.error("run failed", exc_info=error)
         run = self.run
         code, message, hint = explain(error, self._now.stage.batch_size)
+        log.error("run failed: %s", message, exc_info=error if code == "error" else None)
         resumable = run is not None and run.path(RESUME).is_file()
         told = e.RunFailed(
             run=run.name if run is not None else "",

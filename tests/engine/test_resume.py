@@ -25,7 +25,7 @@ from kd_engine.commands import Continue, Pause, SetKnob, StepOnce, Stop
 from kd_engine.errors import StoreError
 from kd_engine.recipe import Recipe
 from kd_engine.session import Session
-from kd_engine.store import BEST, EVENTS, LAST, RESUME, RunFolder, Store
+from kd_engine.store import BEST, LAST, RESUME, RunFolder, Store
 from tests.engine import tiny
 
 
@@ -185,7 +185,7 @@ class Blows:
 
     def install(self, patch: pytest.MonkeyPatch) -> None:
         replace, write_bytes, write_text = os.replace, Path.write_bytes, Path.write_text
-        append, unlink = RunFolder.append, RunFolder.remove
+        unlink = Path.unlink
 
         def half_a_file(path: Path, content: Any) -> int:
             if self.falls():
@@ -206,23 +206,36 @@ class Blows:
             if self.falls():
                 self.strike()
 
-        def half_a_line(run: RunFolder, event: e.Event) -> None:
-            if self.falls():
-                with open(run.path(EVENTS), "ab") as log:
-                    log.write(json.dumps(e.to_json(event)).encode()[:30])
-                self.strike()
-            append(run, event)
+        def log_that_tears(file: Path, mode: str, **more: Any) -> Any:
+            return Log(self, open(file, mode, **more)) if mode == "ab" else open(file, mode, **more)
 
-        def forget(run: RunFolder, name: str) -> None:
-            if self.falls():
+        def forget(path: Path, **more: Any) -> None:
+            if path.name == RESUME and self.falls():
                 self.strike()
-            unlink(run, name)
+            unlink(path, **more)
 
         patch.setattr(Path, "write_bytes", half_a_file)
         patch.setattr(Path, "write_text", half_a_text)
         patch.setattr(store.os, "replace", before_and_after)
-        patch.setattr(RunFolder, "append", half_a_line)
-        patch.setattr(RunFolder, "remove", forget)
+        patch.setattr(store, "open", log_that_tears, raising=False)
+        patch.setattr(Path, "unlink", forget)
+
+
+class Log:
+    """events.jsonl, which may get half a line."""
+
+    def __init__(self, blows: Blows, file: Any) -> None:
+        self.blows = blows
+        self.file = file
+
+    def write(self, line: bytes) -> int:
+        if self.blows.falls():
+            self.file.write(line[: len(line) // 2])
+            self.blows.strike()
+        return int(self.file.write(line))
+
+    def close(self) -> None:
+        self.file.close()
 
 
 def killed(work: Callable[[], Session], blow: int) -> bool:

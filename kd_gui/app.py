@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -58,8 +59,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     window.first_painted.connect(collector.start)
     if told.timing:
         window.first_painted.connect(lambda: print(f"first paint: {_age_ms():.0f} ms", flush=True))
+    for name in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(name, lambda _number, _frame: app.quit())  # a live run is stopped and kept
     window.show()
     code = app.exec()
+    studio.shut_down()
     collector.stop()
     log.uninstall()
     return code

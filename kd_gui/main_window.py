@@ -239,6 +239,7 @@ class MainWindow(QMainWindow):
             studio.stop_and_keep() if key == "stop" else studio.discard()
 
     def _first_paint(self) -> None:
+        self.setFocus()  # no button asks for the keys by itself
         self.first_painted.emit()
         self.add_curves()
 

@@ -137,6 +137,8 @@ class _Album:
         self._notices()
         self._play(events[middle:])
         self._until(lambda: len(studio.samples.epochs) > 1)
+        studio.runs.set_store(studio.store)  # its row as the store has it, no longer as it was live
+        self._rest()
         self._take("done")
         self._dialog("export", self._window.dialogs.export_shown)
         self._dialog("keys", lambda: self._window.actions_["keys"].trigger())
@@ -169,6 +171,9 @@ class _Album:
     def _play(self, events: Sequence[Event]) -> None:
         """As if the engine said it now."""
         self._studio.take(events)
+        for event in events:
+            if isinstance(event, e.KnobChanged):
+                self._studio.draft.correct(event.path, event.new)  # as if it had been dragged here
         self._studio.text_tick.emit()
         self._rest()
 

@@ -36,6 +36,7 @@ class Questions(QObject):
         self._engine = engine
         self._draft = draft
         self._samples = samples
+        self._awake = False  # whether there is an engine that hears
         self.runs = Path()  # the store's folder: weights may be named by a run in it
         self._waiting: dict[str, Callable[[Answer], None]] = {}
         self._description = ""  # the id of the newest question about the experiment
@@ -49,6 +50,7 @@ class Questions(QObject):
 
     def forget(self) -> None:
         """The engine is gone: nobody will answer."""
+        self._awake = False
         self._soon.stop()
         waiting, self._waiting = self._waiting, {}
         for name, waits in waiting.items():
@@ -56,8 +58,15 @@ class Questions(QObject):
                 Answer(id=name, values=None, error=self.tr("The engine stopped before it answered."), hint="")
             )
 
+    def wake(self) -> None:
+        """The engine is there."""
+        self._awake = True
+        self.describe_soon()
+
     def describe_soon(self) -> None:
-        self._soon.start()
+        """Ask what the experiment is about, once it has not changed for a moment."""
+        if self._awake:
+            self._soon.start()
 
     def not_now(self) -> None:
         """A run begins: the description can wait until it has ended."""

@@ -366,7 +366,7 @@ class Studio(QObject):
             self.phase = self._after_boot
         self.notices.withdraw("engine")
         self.draft.set_catalog(Catalog.from_json(message.catalog))
-        self.questions.describe_soon()
+        self.questions.wake()
         self.became_ready.emit()
 
     def _gone(self, message: Gone) -> None:

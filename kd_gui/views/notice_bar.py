@@ -83,7 +83,6 @@ class NoticeCard(QFrame):
     def _button(self, notices: Notices, post: Post, index: int) -> QPushButton:
         offer = post.offers[index]
         button = QPushButton(offer.label, self)
-        button.setFixedHeight(28)
         if index == 0 and post.level == "good":
             with_role(button, "primary")
         button.clicked.connect(lambda: notices.take(post, offer))

@@ -13,20 +13,22 @@ from typing import Any
 import numpy as np
 
 from kd_engine import card as cards
-from kd_engine import evaluate, paths, preview, snapshots
+from kd_engine import catalog, evaluate, paths, preview, snapshots
+from kd_engine.check import check
 from kd_engine.classroom import Classroom
 from kd_engine.commands import AskProbe
 from kd_engine.deploy import load_model
-from kd_engine.errors import KdError
+from kd_engine.errors import KdError, RecipeError
 from kd_engine.events import STUDENT, KnobChanged
 from kd_engine.exporters import Exporter
 from kd_engine.final import EVALUATION, examine
 from kd_engine.gallery import Gallery, keep
-from kd_engine.recipe import ModelSection, Recipe
+from kd_engine.recipe import ModelSection, Recipe, complete
 from kd_engine.registry import find
 from kd_engine.store import BEST, ENVIRONMENT, LAST, RunFolder, Store, replacing, told
 from kd_engine.teacher import Model
 
+FILES = ("data.path", "teacher.weights", "student.weights")
 OURS = "kd-studio"  # stands in every model card that we write
 MACHINE = ("device", "device_name", "threads")
 
@@ -119,7 +121,7 @@ def export(
     """
     exporter: type[Exporter] = find("exporters", format)
     folder = Store(runs).open(run)
-    recipe = Recipe.from_document(folder.recipe())
+    recipe = _recipe(folder)
     file = _weights(folder, which)
     path, card_path = _places(path, exporter)
     module = load_model(file)
@@ -130,6 +132,14 @@ def export(
     with replacing(card_path) as temporary:
         temporary.write_text(cards.to_markdown(card, code), encoding="utf-8")
     return {"path": str(path), "card_path": str(card_path), "bytes": path.stat().st_size, "code": code}
+
+
+def _recipe(folder: RunFolder) -> Recipe:
+    """The recipe of a stored run, although the files that it names may be gone."""
+    document, known = folder.recipe(), catalog.load()
+    if problems := [problem for problem in check(document, known) if problem.path not in FILES]:
+        raise RecipeError(problems)
+    return Recipe(**complete(document, known))
 
 
 def _places(path: Path, exporter: type[Exporter]) -> tuple[Path, Path]:

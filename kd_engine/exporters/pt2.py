@@ -3,6 +3,7 @@ alone."""
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -39,8 +40,10 @@ class Pt2(Exporter):
                 f"torch.export cannot follow {card['model']} ({type(error).__name__}).",
                 "Export it as safetensors.",
             ) from error
-        with replacing(path) as temporary, open(temporary, "wb") as file:
-            torch.export.save(program, file, extra_files={KEY: json.dumps(card)})
+        content = io.BytesIO()  # where torch writes to a disk that is full, the whole process ends at once
+        torch.export.save(program, content, extra_files={KEY: json.dumps(card)})
+        with replacing(path) as temporary:
+            temporary.write_bytes(content.getbuffer())
 
     @classmethod
     def load_code(cls, path: Path, card: dict[str, Any]) -> str:

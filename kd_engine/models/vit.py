@@ -50,7 +50,8 @@ class Vit(nn.Module):
                 "Build it with the size of the data.",
             )
         tokens = self.patches(x).flatten(2).transpose(1, 2)
-        tokens = torch.cat([self.class_token.expand(len(x), -1, -1), tokens], dim=1) + self.positions
+        tokens = torch.cat([self.class_token.expand(x.shape[0], -1, -1), tokens], dim=1)
+        tokens = tokens + self.positions
         tokens = self.norm(self.blocks(tokens))
         logits: Tensor = self.head(self.embedding(tokens[:, 0]))
         return logits

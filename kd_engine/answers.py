@@ -153,6 +153,8 @@ def _places(path: Path, exporter: type[Exporter]) -> tuple[Path, Path]:
             way = f"Name it {path.with_suffix(exporter.suffix)}."
             raise KdError(f"{path}: a {exporter.name} file ends in {exporter.suffix}.", way)
         path = path.with_suffix(exporter.suffix).resolve()
+        if not _is_text(str(path)):
+            raise KdError(f"{str(path)!r}: the name holds bytes that are no letters.", "Choose another name.")
         card_path = path.with_suffix(".md")
         if card_path.exists() and not (card_path.is_file() and OURS in card_path.read_text(errors="replace")):
             raise KdError(
@@ -160,6 +162,14 @@ def _places(path: Path, exporter: type[Exporter]) -> tuple[Path, Path]:
                 "Choose another name for the export.",
             )
     return path, card_path
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _weights(folder: RunFolder, which: str) -> Path:

@@ -40,7 +40,7 @@ def make(section: ModelSection, data: Data, **more: Any) -> dict[str, Any]:
 
 
 def to_metadata(card: Mapping[str, Any]) -> dict[str, str]:
-    return {KEY: json.dumps(card, ensure_ascii=False)}
+    return {KEY: json.dumps(card)}  # ASCII: a name may hold letters that no encoding has
 
 
 def read(path: Path) -> dict[str, Any] | None:

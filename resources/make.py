@@ -18,7 +18,7 @@ from kd_engine import Recipe, Session, answers
 from kd_engine.events import EpochDone, RunDone
 from kd_engine.recipe import preset_files, read_document
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).resolve().parent
 
 
 def make_teachers() -> None:
@@ -31,6 +31,8 @@ def make_teachers() -> None:
             if not isinstance(event, RunDone):
                 raise SystemExit(f"{recipe}: {event}")
             told = answers.export(event.run, Path(runs), "safetensors", recipe.with_suffix(".safetensors"))
+            card = Path(told["card_path"])
+            card.write_text(card.read_text(encoding="utf-8").replace(f"{HERE.parent}/", ""), encoding="utf-8")
             print(told["path"], told["bytes"], "bytes")
 
 

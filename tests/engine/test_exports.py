@@ -17,7 +17,7 @@ from kd_engine import answers, card, models, weights
 from kd_engine.classroom import load_data
 from kd_engine.commands import SetKnob
 from kd_engine.deploy import Deployed, load_model
-from kd_engine.errors import KdError, StoreError, WeightsError
+from kd_engine.errors import KdError, StoreError
 from kd_engine.events import StepDone
 from kd_engine.exporters import Exporter
 from kd_engine.recipe import Recipe
@@ -154,6 +154,12 @@ def test_a_name_without_an_ending_gets_one_and_folders_are_made(
     assert namespace["scores"].shape == (1, 10)
 
 
+def test_a_name_that_is_no_text_is_refused(undisturbed: RunFolder, tmp_path: Path) -> None:
+    with pytest.raises(KdError, match="bytes that are no letters"):  # neither Markdown nor safetensors can
+        export(undisturbed, tmp_path / "stu\udcffdent.safetensors")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_text_that_is_no_card_is_never_replaced(undisturbed: RunFolder, tmp_path: Path) -> None:
     (tmp_path / "README.md").write_text("my own words")
     with pytest.raises(KdError, match="is no model card"):
@@ -241,87 +247,3 @@ def test_names_with_the_tables_own_signs_do_not_break_the_table() -> None:
     text = card.to_markdown({**CARD, "classes": ["a|b", "c\nd", "ü"]}, "code")
     [row] = [line for line in text.splitlines() if line.startswith("| classes")]
     assert row == "| classes, in this order | a\\|b, c d, ü |"
-
-
-# -- load_model ----------------------------------------------------------------------------------------------
-
-
-def save(folder: Path, card_: object) -> Path:
-    file = folder / "model.safetensors"
-    weights.save_state(
-        file,
-        models.create("cnn", 3, 16, width=2).state_dict(),
-        {card.KEY: card_ if isinstance(card_, str) else json.dumps(card_)},
-    )
-    return file
-
-
-def test_whole_numbers_to_255_and_fractions_of_1_are_the_same_image(tmp_path: Path) -> None:
-    model = load_model(save(tmp_path, CARD))
-    assert not model.training
-    assert model.classes == ["a", "b", "c"]
-    codes = torch.randint(0, 256, (2, 3, 16, 16), dtype=torch.uint8)
-    with torch.no_grad():
-        torch.testing.assert_close(model(codes), model(codes.float() / 255))
-        normed = (codes.float() / 255 - torch.tensor(CARD["input"]["mean"])[:, None, None]) / torch.tensor(
-            CARD["input"]["std"]
-        )[:, None, None]
-        torch.testing.assert_close(model(codes), model.model(normed))
-
-
-@pytest.mark.parametrize("shape", [(3, 16, 16), (2, 16, 16, 3), (2, 1, 16, 16), (5,)])
-def test_what_is_no_batch_of_rgb_images_is_told(tmp_path: Path, shape: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match=r"expected RGB images \(N, 3, 16, 16\), channels first; got"):
-        load_model(save(tmp_path, CARD))(torch.rand(*shape))
-
-
-@pytest.mark.parametrize(
-    "bad",
-    [
-        "",
-        "{",
-        "[" * 10_000,
-        [],
-        {},
-        {**CARD, "classes": []},
-        {**CARD, "classes": [1, 2, 3]},
-        {**CARD, "classes": "abc"},
-        {**CARD, "knobs": None},
-        {**CARD, "model": 3},
-        {**CARD, "input": {}},
-        {**CARD, "input": {**CARD["input"], "size": 10**9}},
-        {**CARD, "input": {**CARD["input"], "size": True}},
-        {**CARD, "input": {**CARD["input"], "mean": [0.5]}},
-        {**CARD, "input": {**CARD["input"], "std": ["x", "y", "z"]}},
-        {**CARD, "figures": []},
-    ],
-    ids=lambda bad: str(bad)[:60],
-)
-def test_a_card_that_is_none_is_told_and_harms_nobody(tmp_path: Path, bad: object) -> None:
-    file = save(tmp_path, bad)
-    with pytest.raises(WeightsError, match="no model card that can be read"):
-        load_model(file)
-    assert card.read(file) is None
-
-
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        ({"model": "cnnn"}, "no model 'cnnn'"),
-        ({"knobs": {"width": 4}}, "does not fit the model"),
-        ({"knobs": {"width": "os.system"}}, "width: got 'os.system'"),
-        ({"classes": ["a", "b"]}, "the file has 3 classes"),
-    ],
-)
-def test_a_card_that_does_not_fit_its_weights_is_told(
-    tmp_path: Path, change: dict[str, Any], words: str
-) -> None:
-    with pytest.raises(KdError, match=words):
-        load_model(save(tmp_path, {**CARD, **change}))
-
-
-def test_a_file_that_is_not_there_or_has_no_card_is_told(tmp_path: Path, teacher: Path) -> None:
-    with pytest.raises(WeightsError, match="no such file"):
-        load_model(tmp_path / "nothing.safetensors")
-    with pytest.raises(WeightsError, match="Export it from a run: kd export"):
-        load_model(teacher)

@@ -102,7 +102,7 @@ class QuietCombo(Quiet, QComboBox):
         super().__init__(parent)
         self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
         self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
-        self.setMinimumContentsLength(8)
+        self.setMinimumContentsLength(6)
         self.setItemDelegate(QStyledItemDelegate(self))  # so that the style sheet reaches the items
 
     def showPopup(self) -> None:

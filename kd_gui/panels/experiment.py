@@ -107,7 +107,7 @@ class ExperimentPanel(QScrollArea):
         self.setFrameShape(QFrame.Shape.NoFrame)
         self.setWidgetResizable(True)
         self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        self.setMinimumWidth(240)
+        self.setMinimumWidth(264)
         inside = QWidget()
         inside.setProperty("role", "pane")
         column = QVBoxLayout(inside)

@@ -49,6 +49,7 @@ def read(folder: Path) -> Stored:
     """Everything that the panels show of a run. Slow for long runs: not for the GUI thread. StoreError."""
     run = RunFolder(folder)
     run.recipe()  # raises for what is no run, or one from a newer version
+    status, events = run.status(), list(run.events())  # before the files: what the log tells of is there
     try:
         files = sorted((folder / SNAPSHOTS).glob("*.npz"))
     except OSError as error:
@@ -56,8 +57,8 @@ def read(folder: Path) -> Stored:
     numbers = [(re.fullmatch(r"epoch_(\d+)", path.stem), path) for path in files]
     return Stored(
         folder=folder,
-        status=run.status(),
-        events=list(run.events()),
+        status=status,
+        events=events,
         samples=next((path for path in files if path.stem == "samples"), None),
         snapshots={int(match[1]): path for match, path in numbers if match},
     )

@@ -13,8 +13,8 @@ from PySide6.QtCore import QPoint, Qt
 from kd_gui.plots import decimate, ticks
 from kd_gui.plots.curve_plot import CurvePlot
 from kd_gui.plots.fit import Scale, fit_y
-from kd_gui.plots.series import Series
 from kd_gui.plots.overlay import Level
+from kd_gui.plots.series import Series
 from kd_gui.theme import theme
 from tests.gui.hosting import show_inside
 

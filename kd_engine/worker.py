@@ -28,14 +28,20 @@ if TYPE_CHECKING:
 
 Tell = Callable[[str], object]
 
+IDLE_S = 1.0
+
 log = logging.getLogger("kd_engine")
 
 
 class Worker:
-    """Works off requests, one after the other; commands go to the session that is going, or is about to."""
+    """Works off requests, one after the other; commands go to the session that is going, or is about to.
 
-    def __init__(self, tell: Tell) -> None:
+    spare: done once, when there was nothing else to do for a while.
+    """
+
+    def __init__(self, tell: Tell, spare: Callable[[], object] | None = None) -> None:
         self._tell = tell
+        self._spare = spare
         self._telling = threading.Lock()
         self._deaf = False  # the other process hears us no more
         self._bell = threading.Condition()  # guards all that follows
@@ -113,9 +119,18 @@ class Worker:
 
     def _next(self) -> dict[str, Any] | None:
         """The next request, after waiting for it; None when there are no more."""
+        if self._spare is not None:
+            with self._bell:
+                busy = self._bell.wait_for(self._due, IDLE_S)
+            if not busy:
+                self._spare()
+                self._spare = None
         with self._bell:
-            self._bell.wait_for(lambda: self._requests or self._over)
+            self._bell.wait_for(self._due)
             return self._requests.popleft() if self._requests else None
+
+    def _due(self) -> bool:
+        return bool(self._requests) or self._over
 
     def _stop_if_alone(self) -> None:
         with self._bell:
@@ -226,11 +241,11 @@ def _failed(error: Exception) -> RunFailed:
     return RunFailed(run="", error=code, message=message, hint=hint)
 
 
-def serve(lines: Iterable[str], tell: Tell) -> None:
-    """Say Ready, then work off the requests in `lines` until they end."""
+def serve(lines: Iterable[str], tell: Tell, spare: Callable[[], object] | None = None) -> None:
+    """Say Ready, then work off the requests in `lines` until they end. spare: see Worker."""
     from kd_engine import catalog
 
-    worker = Worker(tell)
+    worker = Worker(tell, spare)
     reader = threading.Thread(target=worker.read, args=(lines,), name="kd-engine-requests", daemon=True)
     reader.start()  # first: who writes requests must not wait until a full pipe is read
     found = catalog.load()
@@ -247,7 +262,15 @@ def main() -> None:
     # What libraries print must not get among the messages: they keep the old standard output to themselves.
     messages = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8", buffering=1)
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    serve(sys.stdin, messages.write)
+    serve(sys.stdin, messages.write, _warm_up)
+
+
+def _warm_up() -> None:
+    """The first optimizer makes torch import its compiler, for a second and more: better now than when
+    somebody waits for a run to begin."""
+    from torch import nn, optim, zeros
+
+    optim.SGD([nn.Parameter(zeros(1))])
 
 
 if __name__ == "__main__":

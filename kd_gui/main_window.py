@@ -7,20 +7,17 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from PySide6.QtCore import QByteArray, QEvent, QObject, QSettings, QSize, Qt, QTimer, Signal
+from PySide6.QtCore import QByteArray, QEvent, QSettings, Qt, QTimer, Signal
 from PySide6.QtGui import QCloseEvent, QKeyEvent
 from PySide6.QtWidgets import (
     QAbstractItemView,
     QAbstractSpinBox,
     QApplication,
     QComboBox,
-    QFrame,
     QLineEdit,
     QMainWindow,
     QPlainTextEdit,
-    QScrollArea,
     QSplitter,
-    QVBoxLayout,
     QWidget,
 )
 
@@ -35,6 +32,7 @@ from kd_gui.state.phase import Phase
 from kd_gui.state.studio import Studio
 from kd_gui.theme import theme
 from kd_gui.theme.widgets import SPACE, Card, Rule
+from kd_gui.views.columns import Rows, Scrolling, stacked
 from kd_gui.views.dialogs import Dialogs
 from kd_gui.views.log_view import LogView
 from kd_gui.views.notice_bar import NoticeBar
@@ -271,55 +269,3 @@ class MainWindow(QMainWindow):
             self._painted = True
             QTimer.singleShot(0, self, self._first_paint)
         return handled
-
-
-def stacked(*widgets: QWidget, space: int = 0) -> QWidget:
-    """Widgets under each other."""
-    box = QWidget()
-    column = QVBoxLayout(box)
-    column.setContentsMargins(0, 0, 0, 0)
-    column.setSpacing(space)
-    for widget in widgets:
-        column.addWidget(widget)
-    return box
-
-
-class Rows(QSplitter):
-    """Asks for no more height than it needs, so that a scroll area around it scrolls as late as it can."""
-
-    def sizeHint(self) -> QSize:
-        return self.minimumSizeHint()
-
-
-class Scrolling(QScrollArea):
-    """Widgets under each other that scroll where the window is short. beyond: room right of them, in which
-    the scroll bar stands when there is one, so that it moves nothing."""
-
-    def __init__(self, *widgets: QWidget, space: int = 0, beyond: int = 0) -> None:
-        super().__init__()
-        self._beyond = beyond
-        self._inside = stacked(*widgets, space=space)
-        self._inside.setProperty("role", "pane")
-        self.setFrameShape(QFrame.Shape.NoFrame)
-        self.setWidgetResizable(True)
-        self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        self.setWidget(self._inside)
-        self.verticalScrollBar().rangeChanged.connect(self._make_room)
-        self._make_room()
-
-    def minimumSizeHint(self) -> QSize:
-        bar = 0 if self._beyond else self.verticalScrollBar().sizeHint().width()
-        return QSize(self._inside.minimumSizeHint().width() + bar, 120)
-
-    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
-        """What is inside may need more room than before: the splitter around must know."""
-        if event.type() == QEvent.Type.LayoutRequest:
-            self.updateGeometry()
-        return super().eventFilter(watched, event)
-
-    def _make_room(self) -> None:
-        bar = self.verticalScrollBar()
-        taken = bar.sizeHint().width() if bar.maximum() > 0 else 0
-        layout = self._inside.layout()
-        assert layout is not None
-        layout.setContentsMargins(0, 0, max(self._beyond - taken, 0), 0)

@@ -60,7 +60,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if told.timing:
         window.first_painted.connect(lambda: print(f"first paint: {_age_ms():.0f} ms", flush=True))
     for name in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(name, lambda _number, _frame: app.quit())  # a live run is stopped and kept
+        # exit, not quit: nobody is asked; a live run is stopped and kept
+        signal.signal(name, lambda _number, _frame: app.exit())
     window.show()
     code = app.exec()
     studio.shut_down()

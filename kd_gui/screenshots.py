@@ -79,23 +79,24 @@ def render(out: Path, run: Path) -> list[Path]:
         QSettings.setPath(QSettings.Format.IniFormat, QSettings.Scope.UserScope, settings)
         application()
         out.mkdir(parents=True, exist_ok=True)
-        with _window(run.absolute().parent) as (window, studio):
-            return _Album(out, window, studio, RunFolder(run.absolute())).fill()
+        folder = RunFolder(run.absolute())
+        with _window(folder) as (window, studio):
+            return _Album(out, window, studio, folder).fill()
 
 
 @contextmanager
-def _window(runs: Path) -> Iterator[tuple[MainWindow, Studio]]:
+def _window(run: RunFolder) -> Iterator[tuple[MainWindow, Studio]]:
     from kd_engine import catalog
     from kd_engine.remote import Engine
     from kd_gui.log import Log
     from kd_gui.main_window import MainWindow
     from kd_gui.state.studio import Studio
 
-    studio = Studio(Engine(), runs)
+    studio = Studio(Engine(), run.folder.parent)
     window = MainWindow(studio, Log())
     if (known := catalog.cached()) is not None:
         studio.draft.set_catalog(known)
-    studio.load_preset(next(iter(preset_files())))
+    _experiment_of(studio, run)
     window.show()
     try:
         yield window, studio
@@ -103,6 +104,16 @@ def _window(runs: Path) -> Iterator[tuple[MainWindow, Studio]]:
         window.hide()
         studio.shut_down()
         window.deleteLater()
+
+
+def _experiment_of(studio: Studio, run: RunFolder) -> None:
+    """The preset that the run was started from, or its recipe where it is none."""
+    recipe = run.recipe()
+    titles = {title: name for name, title in studio.draft.presets().items()}
+    if recipe["name"] in titles:
+        studio.load_preset(titles[recipe["name"]])
+    else:
+        studio.draft.load_document(recipe, recipe["name"])
 
 
 class _Album:

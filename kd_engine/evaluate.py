@@ -59,7 +59,8 @@ def against_teacher(student: np.ndarray, teacher: np.ndarray, target: np.ndarray
 
 def cost(module: nn.Module, size: int) -> dict[str, int]:
     """parameters; macs: multiply-adds of one image of `size` pixels; bytes: of its weights on disk."""
-    state = {name: tensor.contiguous() for name, tensor in module.state_dict().items()}
+    # clone: parts may share their weights, which the format does not know
+    state = {name: tensor.clone().contiguous() for name, tensor in module.state_dict().items()}
     return {
         "parameters": count_parameters(module),
         "macs": count_macs(module, size),

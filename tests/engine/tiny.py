@@ -28,8 +28,11 @@ PLAN = {"batch_size": 16, "snapshots": False}
 STEPS = 3  # in an epoch
 
 
-def document(teacher: Path | None = None, **changes: Any) -> dict[str, Any]:
-    """A recipe document; `changes` by dotted path, with `__` for the dots. Two epochs of three steps."""
+def document(teacher: Path | None = None, /, **changes: Any) -> dict[str, Any]:
+    """A recipe document, with the weights of a teacher in a file; two epochs of three steps.
+
+    changes: by dotted path, with `__` for the dots.
+    """
     distill = {**PLAN, "stage": "distill", "epochs": 2, "methods": [{"method": "kd"}]}
     made: dict[str, Any] = {
         "name": "tiny",
@@ -45,11 +48,11 @@ def document(teacher: Path | None = None, **changes: Any) -> dict[str, Any]:
     return made
 
 
-def recipe(teacher: Path | None = None, **changes: Any) -> Recipe:
+def recipe(teacher: Path | None = None, /, **changes: Any) -> Recipe:
     return Recipe.from_document(document(teacher, **changes))
 
 
-def two_stages(teacher: Path | None = None, **changes: Any) -> Recipe:
+def two_stages(teacher: Path | None = None, /, **changes: Any) -> Recipe:
     """Train on labels, then distil."""
     made = document(teacher, **changes)
     train = {

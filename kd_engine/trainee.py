@@ -14,7 +14,6 @@ from kd_engine.lesson import LABEL, Lesson, term_names
 from kd_engine.methods import Method, create
 from kd_engine.optim import make_optimizer, set_rate
 from kd_engine.recipe import MethodSection, NamedSection, get_at
-from kd_engine.registry import find
 from kd_engine.signals import Shapes, Signals
 from kd_engine.stages import Learner
 from kd_engine.taps import Tap
@@ -81,8 +80,8 @@ class Trainee:
         self.lesson.weights[LABEL] = float(place.get("label_weight", self.learner.label_weight))
         for name, values in zip(self.terms, place.get("methods", ()), strict=True):
             method = self.lesson.methods[name]
-            knobs = {key: value for key, value in values.items() if key != "method"}
-            method.knobs = find("methods", values["method"]).Knobs(**knobs)
+            assert isinstance(method, Method)
+            method.knobs = type(method).Knobs(**{key: v for key, v in values.items() if key != "method"})
             self.lesson.weights[name] = float(values["weight"])
 
     def learn(self, step: int, lr: float, inputs: Tensor, teacher: Signals | None, target: Tensor) -> None:

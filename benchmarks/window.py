@@ -118,7 +118,7 @@ def with_window(recipe: str, seconds: float, runs: Path) -> tuple[list[float], f
     asker = threading.Thread(target=ask, daemon=True)
     asker.start()
     check = QTimer(interval=100)
-    check.timeout.connect(lambda: app.quit() if len(ear.late_ms) * EVERY_S >= seconds else None)
+    check.timeout.connect(lambda: app.exit() if len(ear.late_ms) * EVERY_S >= seconds else None)
     check.start()
     app.exec()
     over.set()

@@ -158,9 +158,13 @@ class RunFolder:
 
     def status(self) -> str:
         """running, done, stopped, failed or interrupted; read from the lock and the summary."""
-        if self.locked():
-            return "running"
-        return str((self.read_json(SUMMARY) or {}).get("status", "interrupted"))
+        return self._status(self.read_json(SUMMARY) or {})
+
+    def _status(self, summary: dict[str, Any]) -> str:
+        """A run that is going calls itself interrupted, which is true if it never writes another word: only
+        then its lock must be tried, which takes as long as all the rest."""
+        status = str(summary.get("status", "interrupted"))
+        return "running" if status == "interrupted" and self.locked() else status
 
     def resumable(self, status: str | None = None) -> bool:
         """Whether it can go on: from its last checkpoint, or, when it was ended before its first, anew.
@@ -281,7 +285,7 @@ class Store:
         if document is None or created is None:
             return None
         summary = run.read_json(SUMMARY) or {}
-        status = "running" if run.locked() else str(summary.get("status", "interrupted"))
+        status = run._status(summary)
         return RunInfo(run.name, run.folder, created, document, status, summary, run.resumable(status))
 
     def _folders(self) -> list[Path]:

@@ -15,10 +15,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional
 
 from kd_engine import events as e
 from kd_engine.commands import AskProbe, Continue, Pause, SetKnob, StepOnce, Stop
-from kd_engine.data import Batches, Subset
+from kd_engine.data import Batches, Draw, Subset
+from kd_engine.models.cnn import Cnn
 from kd_engine.recipe import Recipe
 from kd_engine.session import Session
 from kd_engine.store import LAST, RunFolder
@@ -487,3 +489,47 @@ def test_commands_may_come_from_many_threads_at_once(teacher: Path, tmp_path: Pa
     for start in range(8):
         mine = [value for value in made if int(value) == 1 + start]
         assert mine == sorted(mine)
+
+
+# -- chance within a step --
+
+
+@pytest.fixture
+def forgetful(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Students draw lots at every step: a quarter of their features is dropped."""
+    forward = Cnn.forward
+
+    def dropping(self: Cnn, x: torch.Tensor) -> torch.Tensor:
+        return forward(self, functional.dropout(x, 0.25, self.training))
+
+    monkeypatch.setattr(Cnn, "forward", dropping)
+
+
+@pytest.mark.usefixtures("forgetful")
+def test_lots_drawn_in_a_step_depend_on_its_number_alone(teacher: Path, tmp_path: Path) -> None:
+    """Not on the generators, on probes, on rivals, nor on a resume in the middle of an epoch."""
+    alone = tiny.run(tiny.recipe(teacher), tmp_path / "alone")
+    session = Session(tiny.recipe(teacher, stages__0__rivals=[tiny.PLAIN]), tmp_path)
+    session.send(StepOnce())
+    tiny.until(session, e.Paused)
+    torch.manual_seed(99)
+    session.send(AskProbe("grad-cam", 0))
+    session.send(StepOnce())
+    tiny.until(session, e.Paused)
+    session.send(Stop())
+    list(session)
+    torch.manual_seed(100)
+    again = Session.resume("last", tmp_path)
+    tiny.finish(again)
+    assert tiny.differing(tiny.folder(again), alone) == []
+
+
+@pytest.mark.usefixtures("forgetful")
+def test_lots_differ_from_step_to_step(
+    teacher: Path, tmp_path: Path, steps: Steps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a learning rate of zero and one and the same batch, only the lots can change the loss."""
+    monkeypatch.setattr("kd_engine.session.plan", lambda *_: [Draw(np.arange(16), np.zeros(16, int))] * 3)
+    still = {"name": "sgd", "lr": 0.0, "momentum": 0.0}
+    tiny.run(tiny.recipe(teacher, stages__0__optimizer=still, stages__0__epochs=1), tmp_path)
+    assert len({step.loss for step in steps}) == 3

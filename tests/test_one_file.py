@@ -45,7 +45,7 @@ CHANGES = {
 }
 
 
-@pytest.fixture()
+@pytest.fixture
 def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "plugins" / "methods").mkdir(parents=True)
     (tmp_path / "plugins" / "methods" / "toy.py").write_text(TOY)

@@ -27,9 +27,11 @@ def nice_range(low: float, high: float, most: int) -> tuple[float, float]:
 
 
 def ticks(low: float, high: float, most: int) -> list[float]:
-    """Multiples of a round step from `low` to `high`."""
+    """Multiples of a round step from `low` to `high`; about `most`, and at least two where they differ."""
     step = nice_step(high - low, most)
     first, last = math.ceil(low / step - SLACK), math.floor(high / step + SLACK)
+    if last <= first and high > low:
+        return ticks(low, high, most + 1)  # a finer step: one line is no scale
     return [i * step for i in range(first, last + 1)]
 
 

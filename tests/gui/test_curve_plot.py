@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from PySide6.QtCore import QPoint, Qt
 
@@ -53,6 +53,7 @@ def drawn(plot: CurvePlot, key: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 @given(finite, finite, st.integers(2, 12))
+@example(19.0, 19.0, 2)
 def test_a_nice_range_holds_both_ends_and_few_ticks(a, b, most):
     low, high = ticks.nice_range(min(a, b), max(a, b), most)
     slack = 1e-6 * (high - low)

@@ -468,7 +468,8 @@ def test_a_short_shortage_is_written_down_as_a_failure(teacher: Path, tmp_path: 
     run = tiny.folder(session)
     end = told[-1]
     assert isinstance(end, e.RunFailed)
-    assert (run.status(), run.resumable()) == ("failed", end.resumable)  # the blow may fall before a checkpoint
+    # the blow may fall before the first checkpoint
+    assert (run.status(), run.resumable()) == ("failed", end.resumable)
     assert list(run.events())[-1] == end
 
 

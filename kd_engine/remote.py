@@ -56,15 +56,56 @@ class Gone:
 Message = Event | Ready | Answer | Gone
 
 
-class Engine:
+class _Requests:
+    """What both engines share: requests go out through `_write`, messages come in by a queue."""
+
+    def __init__(self) -> None:
+        self._inbox: queue.Queue[Message] = queue.Queue()
+        self._numbers = itertools.count(1)
+
+    def run(self, document: dict[str, Any], runs: Path | str | None = None) -> None:
+        """Start a run of a recipe document. What is wrong with it comes back as a RunFailed."""
+        self._begin({"run": document, "runs": _text(runs)})
+
+    def resume(self, run: str | Path, runs: Path | str | None = None) -> None:
+        """Go on with a stored run."""
+        self._begin({"resume": str(run), "runs": _text(runs)})
+
+    def send(self, command: Command) -> None:
+        """A command for the run that is going, or that was asked for last; without one it is ignored."""
+        self._write(commands.to_json(command))
+
+    def ask(self, what: str, **values: Any) -> str:
+        """A question (see kd_engine.answers): its `Answer` will have the id that is returned."""
+        number = str(next(self._numbers))
+        self._write({"ask": what, "id": number, "values": _plain(values)})
+        return number
+
+    def messages(self, timeout: float = 0.0) -> list[Message]:
+        """All that has arrived, after waiting up to `timeout` seconds for the first."""
+        found: list[Message] = []
+        try:
+            found.append(self._inbox.get(timeout=timeout) if timeout > 0 else self._inbox.get_nowait())
+            while True:
+                found.append(self._inbox.get_nowait())
+        except queue.Empty:
+            return found
+
+    def _begin(self, request: dict[str, Any]) -> None:
+        self._write(request)
+
+    def _write(self, request: dict[str, Any]) -> None:
+        raise NotImplementedError(type(self))
+
+
+class Engine(_Requests):
     """A child process that trains, and answers questions. All calls are thread-safe; none but `close` waits
     for the child's work."""
 
     def __init__(self) -> None:
+        super().__init__()
         self._child: Child | None = None  # None as soon as its end was told
-        self._inbox: queue.Queue[Message] = queue.Queue()
         self._lock = threading.Lock()
-        self._numbers = itertools.count(1)
 
     @property
     def alive(self) -> bool:
@@ -88,40 +129,12 @@ class Engine:
                 child.listener = listen
                 listen.start()
 
-    def run(self, document: dict[str, Any], runs: Path | str | None = None) -> None:
-        """Start a run of a recipe document. What is wrong with it comes back as a RunFailed."""
-        self._begin({"run": document, "runs": _text(runs)})
-
-    def resume(self, run: str | Path, runs: Path | str | None = None) -> None:
-        """Go on with a stored run."""
-        self._begin({"resume": str(run), "runs": _text(runs)})
-
-    def send(self, command: Command) -> None:
-        """A command for the run that is going, or that was asked for last; without one it is ignored."""
-        self._write(commands.to_json(command))
-
-    def ask(self, what: str, **values: Any) -> str:
-        """A question (see kd_engine.answers): its `Answer` will have the id that is returned."""
-        number = str(next(self._numbers))
-        self._write({"ask": what, "id": number, "values": _plain(values)})
-        return number
-
     def detach(self) -> None:
         """Let the child finish its run when this process ends; it then ends itself."""
         with self._lock:
             if self._child is not None:
                 self._child.detached = True
         self._write({"detach": True})
-
-    def messages(self, timeout: float = 0.0) -> list[Message]:
-        """All that has arrived, after waiting up to `timeout` seconds for the first."""
-        found: list[Message] = []
-        try:
-            found.append(self._inbox.get(timeout=timeout) if timeout > 0 else self._inbox.get_nowait())
-            while True:
-                found.append(self._inbox.get_nowait())
-        except queue.Empty:
-            return found
 
     def close(self, timeout: float = 10.0) -> None:
         """End the child: a run that is going is stopped and kept. A detached one is left alone. Idempotent.
@@ -243,13 +256,12 @@ def open_session(
     return RemoteSession(recipe, runs)
 
 
-class LocalEngine:
+class LocalEngine(_Requests):
     """The face of `Engine` with the work done by a thread of this process: for tests and debugging."""
 
     def __init__(self) -> None:
-        self._inbox: queue.Queue[Message] = queue.Queue()
+        super().__init__()
         self._requests: queue.Queue[str] = queue.Queue()
-        self._numbers = itertools.count(1)
         self._thread: threading.Thread | None = None
         self.pid = None
 
@@ -263,26 +275,10 @@ class LocalEngine:
             self._thread = threading.Thread(target=self._work, name="kd-engine", daemon=True)
             self._thread.start()
 
-    def run(self, document: dict[str, Any], runs: Path | str | None = None) -> None:
-        self._write({"run": document, "runs": _text(runs)})
-
-    def resume(self, run: str | Path, runs: Path | str | None = None) -> None:
-        self._write({"resume": str(run), "runs": _text(runs)})
-
-    def send(self, command: Command) -> None:
-        self._write(commands.to_json(command))
-
-    def ask(self, what: str, **values: Any) -> str:
-        number = str(next(self._numbers))
-        self._write({"ask": what, "id": number, "values": _plain(values)})
-        return number
-
     def detach(self) -> None:
         """Nothing to let go of: the work ends with this process."""
 
     leave = detach
-
-    messages = Engine.messages
 
     def close(self, timeout: float = 10.0) -> None:
         if self._thread is not None:

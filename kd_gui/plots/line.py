@@ -16,6 +16,7 @@ from kd_gui.plots.series import Series
 from kd_gui.theme import theme
 
 BOLD, THIN = 1.8, 1.0
+DASH = 4  # half the length, in pixels, of what stands for a lone point
 FAINT = 0.3  # how much of its colour the measured line keeps
 
 
@@ -69,6 +70,9 @@ class Line:
         """Hand over as many points as the frame has room for: a wide antialiased line pays for each."""
         columns = max(int(frame.rect.width()), 100)
         x, y = decimate.means(self.x, self.y, frame.x0, frame.x1, columns // 5)
+        if len(x) == 1:  # a point has no length: a short dash stands for the first epoch
+            half = DASH * (frame.x1 - frame.x0) / max(frame.rect.width(), 1)
+            x, y = x + np.array([-half, half]), np.repeat(y, 2)
         self.item.setData(x, _drawn(y, frame))
         self.raw_item.setVisible(self.shown and self.raw is not None)
         if self.raw is not None:

@@ -314,3 +314,12 @@ def test_ticks_rise():
     for low, high in pairwise([0.0, 0.3, 7.0, 1000.0]):
         values = ticks.ticks(low, high, 6)
         assert values == sorted(set(values))
+
+
+def test_a_lone_point_is_drawn_as_a_short_dash(plot):
+    put(plot, "a", np.array([0.5]), stamp="first epoch")
+    plot.redraw()
+    x, y = drawn(plot, "a")
+    assert len(x) == 2
+    assert x[0] < X[0] < x[1]
+    assert (y == 0.5).all()

@@ -164,7 +164,7 @@ class Steering:
     def _pause(self, why: str) -> Events:
         if not self._now.sick:
             yield from self.report()
-        self._paused, self._countdown = True, None
+        self._paused = True
         yield self._journal.say(e.Paused(step=self._now.at.step, why="nan" if self._now.sick else why))
 
     def _go_on(self, unit: str | None) -> Events:

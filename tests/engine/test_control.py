@@ -324,6 +324,7 @@ WHENS: dict[str, Callable[[Session], object]] = {
     "at the end of an epoch": lambda session: tiny.until(session, e.EpochDone, epoch=1),
     "after the last step": lambda session: tiny.until(session, e.CheckpointSaved, epoch=2),
     "in the evaluation": lambda session: tiny.until(session, e.Evaluated, student="teacher"),
+    "after the evaluation": lambda session: tiny.until(session, e.Evaluated, student="no KD"),
 }
 
 
@@ -485,6 +486,20 @@ def test_a_nan_is_found_wherever_it_comes(teacher: Path, tmp_path: Path, step: i
     assert tiny.of(e.Notice, told)[-1].values["step"] == step
     ask(session, SetKnob(tiny.TEMPERATURE, 4.0), Continue())
     assert len(tiny.of(e.Paused, tiny.finish(session))) == 0
+
+
+@pytest.mark.usefixtures("explosive")
+def test_a_checkpoint_that_finds_a_nan_is_not_made(
+    teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kd_engine.journal.REPORT_S", 1e9)
+    monkeypatch.setattr("kd_engine.session.CHECKPOINT_S", -1.0)
+    session = poisoned(teacher, tmp_path)
+    told = tiny.until(session, e.Paused)
+    assert [saved.step for saved in tiny.of(e.CheckpointSaved, told)] == [0, 1, 2, 3, 4]
+    assert checkpoint.load(tiny.folder(session)).progress.step == 4
+    session.send(Stop(keep=False))
+    list(session)
 
 
 @pytest.mark.usefixtures("explosive")

@@ -28,6 +28,8 @@ from kd_engine.session import Session
 from kd_engine.store import BEST, LAST, RESUME, RunFolder, Store
 from tests.engine import tiny
 
+pytestmark = pytest.mark.usefixtures("quick")
+
 
 @pytest.fixture(scope="module")
 def long(teacher: Path) -> Recipe:
@@ -473,7 +475,8 @@ def stopped(teacher: Path, tmp_path: Path) -> RunFolder:
 
 def refused(run: RunFolder) -> str:
     """Why it cannot be resumed; it is as it was afterwards, and nobody holds its lock."""
-    before = {path: path.read_bytes() for path in run.folder.iterdir() if path.name != store.LOCK}
+    files = (path for path in run.folder.rglob("*") if path.is_file() and path.name != store.LOCK)
+    before = {path: path.read_bytes() for path in files}
     with pytest.raises(StoreError) as told:
         Session.resume(run.folder)
     assert {path: path.read_bytes() for path in before} == before

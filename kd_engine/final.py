@@ -38,17 +38,19 @@ def final_figures(
         yield say(Evaluated(student="teacher", weights="last", metrics=metrics))
         teacher_figures = _teacher_figures(room, metrics)
     figures = {}
+    cost = evaluate.cost(students[0].module, room.data.size)  # all are of one architecture
     for student in students:
         name, main = student.name, student.name == STUDENT
         logits = evaluate.predict(student.module, room.batches("test"), room.backend)
-        metrics = written[f"{name}/last"] = examine(room, student.module, logits, answers, with_latency=main)
+        metrics = examine(room, student.module, logits, answers, main, cost)
+        written[f"{name}/last"] = metrics
         yield say(Evaluated(student=name, weights="last", metrics=metrics))
         figures[name] = _student_figures(student, metrics)
         if main and student.best is not None and run.path(BEST).is_file():
             best = copy.deepcopy(student.module)
             weights.fit(best, weights.read_state(run.path(BEST)), str(run.path(BEST)))
             logits = evaluate.predict(best, room.batches("test"), room.backend)
-            metrics = written[f"{name}/best"] = examine(room, best, logits, answers, with_latency=False)
+            metrics = written[f"{name}/best"] = examine(room, best, logits, answers, False, cost)
             yield say(Evaluated(student=name, weights="best", metrics=metrics))
             figures[name]["top1_test_best"] = metrics["top1"]
     run.write_json(EVALUATION, written)
@@ -56,14 +58,20 @@ def final_figures(
 
 
 def examine(
-    room: Classroom, module: nn.Module, logits: np.ndarray, teacher: np.ndarray | None, with_latency: bool
+    room: Classroom,
+    module: nn.Module,
+    logits: np.ndarray,
+    teacher: np.ndarray | None,
+    with_latency: bool,
+    cost: dict[str, int] | None = None,
 ) -> dict[str, Any]:
-    """All figures of a model from its logits on the test part: accuracy, closeness to the teacher, cost."""
+    """All figures of a model from its logits on the test part: accuracy, closeness to the teacher, cost
+    (where it is known already, see evaluate.cost)."""
     target = room.data.test.labels
     metrics = dict(room.task.metrics(logits, target))
     if teacher is not None:
         metrics |= evaluate.against_teacher(logits, teacher, target)
-    metrics |= evaluate.cost(module, room.data.size)
+    metrics |= evaluate.cost(module, room.data.size) if cost is None else cost
     if with_latency:
         metrics |= evaluate.latency(module, room.data.size, room.backend)
     return metrics

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from functools import cache, partial
 from pathlib import Path
 
 import pytest
 import torch
 
-from kd_engine import weights
+from kd_engine import evaluate, weights
+from kd_engine.datasets import Loaded
+from kd_engine.datasets.digits import Digits
 from kd_engine.models import create
 from kd_engine.store import RunFolder
 from tests.engine import tiny
@@ -28,3 +31,19 @@ def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def undisturbed(teacher: Path, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     """The tiny recipe, run to its end and left alone."""
     return tiny.run(tiny.recipe(teacher), tmp_path_factory.mktemp("undisturbed"))
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Digits are drawn once for all runs of the process, and latency is measured by two calls: half of what
+    a tiny run takes."""
+    monkeypatch.setattr(Digits, "load", lambda *_: _digits())
+    monkeypatch.setattr(evaluate, "latency", partial(evaluate.latency, repeats=2))
+
+
+_load = Digits.load
+
+
+@cache
+def _digits() -> Loaded:
+    return _load(Digits.Knobs(), Path(), lambda *_: None, 2048)

@@ -19,6 +19,8 @@ from kd_engine.session import Session
 from kd_engine.store import LAST, RESUME, Store
 from tests.engine import tiny
 
+pytestmark = pytest.mark.usefixtures("quick")
+
 
 @pytest.fixture
 def session(teacher: Path, tmp_path: Path) -> Session:

@@ -16,6 +16,8 @@ from kd_engine.session import Session
 from kd_engine.trainee import Trainee
 from tests.engine import tiny
 
+pytestmark = pytest.mark.usefixtures("quick")
+
 
 @pytest.mark.parametrize(
     ("error", "code"),

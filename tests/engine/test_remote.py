@@ -476,11 +476,12 @@ def test_a_detached_child_trains_on_when_its_parent_is_gone(
     tiny.assert_same_run(Store(tmp_path).open("last"), undisturbed)
 
 
-def test_closing_an_engine_keeps_its_run_and_leaves_no_process_and_no_thread(
-    teacher: Path, tmp_path: Path, undisturbed: RunFolder
+def test_closing_a_session_keeps_its_run_and_leaves_no_process_and_no_thread(
+    teacher: Path, tmp_path: Path, undisturbed: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = set(threading.enumerate())
-    session = RemoteSession(tiny.recipe(teacher), tmp_path)
+    session = open_session(tiny.recipe(teacher), tmp_path)
+    assert isinstance(session, RemoteSession)
     pid = session.pid
     stream = iter(session)
     with closing(stream):  # type: ignore[type-var]
@@ -491,6 +492,7 @@ def test_closing_an_engine_keeps_its_run_and_leaves_no_process_and_no_thread(
     run = Store(tmp_path).open("last")
     assert (run.status(), run.resumable()) == ("stopped", True)
 
+    monkeypatch.setattr(remote, "Engine", LocalEngine)  # a thread, to save the seconds of another process
     again = RemoteSession.resume(run.name, tmp_path)
     tiny.finish(again)
     assert list(again) == []

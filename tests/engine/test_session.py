@@ -3,9 +3,6 @@ left in peace."""
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 import threading
 from contextlib import closing
 from itertools import zip_longest
@@ -28,6 +25,8 @@ from kd_engine.teacher import LiveTeacher
 from kd_engine.trainee import Trainee
 from tests.engine import tiny
 
+pytestmark = pytest.mark.usefixtures("quick")
+
 PROBES = ("attention", "grad-cam", "soft-targets")
 
 
@@ -40,16 +39,6 @@ def test_a_seed_gives_the_same_bits_twice(undisturbed: RunFolder, teacher: Path,
 
 def test_another_seed_gives_other_bits(undisturbed: RunFolder, teacher: Path, tmp_path: Path) -> None:
     assert tiny.differing(tiny.run(tiny.recipe(teacher, seed=2), tmp_path), undisturbed)
-
-
-def test_a_fresh_process_gives_the_same_bits(undisturbed: RunFolder, teacher: Path, tmp_path: Path) -> None:
-    recipe = tmp_path / "recipe.json"
-    recipe.write_text(json.dumps(tiny.document(teacher)))
-    command = [sys.executable, "-m", "kd_engine", "run", str(recipe), "--runs", str(tmp_path), "--jsonl"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    (made,) = (RunFolder(path.parent) for path in tmp_path.glob("*/" + LAST))
-    tiny.assert_same_run(made, undisturbed)
 
 
 def test_the_state_of_the_global_generators_does_not_matter_and_is_left_alone(

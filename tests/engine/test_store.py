@@ -25,6 +25,8 @@ from kd_engine.store import EVENTS, RECIPE, RESUME, SUMMARY, RunFolder, Store, r
 from tests.engine import tiny
 from tests.engine.test_resume import Blows, assert_one_story
 
+pytestmark = pytest.mark.usefixtures("quick")
+
 DOCUMENT = {"version": 1, "name": "Of owls & Ünïcode"}
 
 

@@ -35,6 +35,7 @@ from kd_engine.recipe import Recipe, get_at
 from kd_engine.standing import Standing
 from kd_engine.steering import Mailbox, Steering, Stopped
 from kd_engine.store import ENVIRONMENT, RESUME, RunFolder, Store
+from kd_engine.teacher import LiveTeacher
 from kd_engine.trainee import Report
 from kd_engine.validation import Validation
 
@@ -61,6 +62,7 @@ class Session:
         self._now = Standing(recipe, recipe.document())
         self._changes = sorted(changes, key=lambda change: change[0])
         self._saved: Checkpoint | None = None  # what to go on from
+        self._teacher: LiveTeacher | None = None
         self._mail = Mailbox()
         self._stream = own_threads(self._live())
 
@@ -113,6 +115,8 @@ class Session:
             yield self._failed(error)
         finally:
             self._now.dismiss()
+            if self._teacher is not None:
+                self._teacher.close()
             if self.run is not None:
                 self.run.close()
 
@@ -170,7 +174,7 @@ class Session:
             )
         self._gallery = Gallery(room, self._teacher, self._student)
         self._steering = Steering(
-            self._mail, self._changes, lambda: self.idle(), self._now, room, self._gallery, self._journal
+            self._mail, self._changes, self.idle, self._now, room, self._gallery, self._journal
         )
 
     def _stage(self, number: int) -> Events:

@@ -267,7 +267,8 @@ def main() -> None:
 
 def _warm_up() -> None:
     """The first optimizer makes torch import its compiler, for a second and more: better now than when
-    somebody waits for a run to begin."""
+    somebody waits for a run to begin. And that import keeps for ever what it finds on the stack: a run's
+    models, in the first run."""
     from torch import nn, optim, zeros
 
     optim.SGD([nn.Parameter(zeros(1))])

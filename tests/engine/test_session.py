@@ -3,7 +3,9 @@ left in peace."""
 
 from __future__ import annotations
 
+import gc
 import threading
+import weakref
 from contextlib import closing
 from itertools import zip_longest
 from pathlib import Path
@@ -454,6 +456,26 @@ def test_a_finished_session_has_nothing_more_to_say(teacher: Path, tmp_path: Pat
     tiny.finish(session)
     session.send(Pause())
     assert list(session) == []
+
+
+def test_a_finished_run_lets_go_of_its_models_at_once(teacher: Path, tmp_path: Path) -> None:
+    """They may fill a GPU that the next run wants: this must not wait for the cyclic garbage collector."""
+    tiny.run(tiny.recipe(teacher), tmp_path)  # the first one stays: see worker._warm_up
+    methods = [{"method": "kd"}, {"method": "at", "weight": 10.0}]
+    gc.collect()
+    gc.disable()
+    try:
+        session = Session(tiny.recipe(teacher, stages__0__methods=methods), tmp_path)
+        tiny.until(session, e.StageStarted)
+        assert session._teacher is not None
+        students = session._student.module, session._now.students[0].module
+        held = [weakref.ref(model) for model in (session._teacher.module, *students)]
+        del students
+        tiny.finish(session)
+        del session
+        assert [ref() is None for ref in held] == [True, True, True]
+    finally:
+        gc.enable()
 
 
 def test_commands_may_come_from_many_threads_at_once(teacher: Path, tmp_path: Path) -> None:

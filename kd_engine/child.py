@@ -18,6 +18,7 @@ from typing import IO, Any
 
 from kd_engine import events, paths
 from kd_engine.events import RunFailed, RunResumed, RunStarted
+from kd_engine.threads import wait_asleep
 
 LOG_BYTES = 1_000_000
 
@@ -80,6 +81,8 @@ def spawn() -> subprocess.Popen[str]:
     # -P: a file named random.py in the folder where the user happens to be is none of the child's business.
     package = str(Path(__file__).parent.parent)
     places = [package, *filter(None, [os.environ.get("PYTHONPATH")])]
+    environ = {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONPATH": os.pathsep.join(places)}
+    wait_asleep(environ)
     log = _log_file()
     try:
         return subprocess.Popen(
@@ -89,7 +92,7 @@ def spawn() -> subprocess.Popen[str]:
             stderr=log or subprocess.DEVNULL,
             text=True,
             encoding="utf-8",
-            env={**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONPATH": os.pathsep.join(places)},
+            env=environ,
             creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
             start_new_session=os.name != "nt",  # a Ctrl+C in the terminal is for this process to handle
         )

@@ -25,6 +25,7 @@ from kd_engine.check import check as check_recipe
 from kd_engine.commands import Stop
 from kd_engine.errors import KdError, Problem, RecipeError, shown
 from kd_engine.store import EVENTS, Store
+from kd_engine.threads import wait_asleep
 
 if TYPE_CHECKING:
     from kd_engine.session import Session
@@ -239,6 +240,7 @@ def export(
 def main() -> None:
     """Run the command line; a user's mistake ends in a line on stderr, not in a traceback."""
     _be_quiet()
+    wait_asleep(os.environ)
     before = signal.signal(signal.SIGINT, lambda *_: sys.exit(INTERRUPTED))
     try:
         app()

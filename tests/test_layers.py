@@ -25,6 +25,7 @@ LIGHT = (
     "commands",
     "registry",
     "paths",
+    "threads",
     "recipe",
     "check",
     "catalog",

@@ -1,0 +1,20 @@
+"""Let torch's CPU threads wait asleep: set before torch is imported, in the processes that are ours.
+
+GNU OpenMP lets a thread that waits for another spin at full speed. Where a window, or anything else, wants
+one of the cores, the thread that is waited for is the one that does not run: on two cores with one busy
+neighbour a step of resnet8 took 0.70 s spinning and 0.15 s with a short spin, measured side by side; it
+changes no number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import MutableMapping
+
+SPINS = "1000"  # rounds of the waiting loop, then sleep
+CHOSEN = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")  # who set one of these knows better
+
+
+def wait_asleep(environ: MutableMapping[str, str]) -> None:
+    """Ask for it in the environment of a process that has not imported torch yet."""
+    if not any(name in environ for name in CHOSEN):
+        environ["GOMP_SPINCOUNT"] = SPINS

@@ -2,8 +2,8 @@
 
 GNU OpenMP lets a thread that waits for another spin at full speed. Where a window, or anything else, wants
 one of the cores, the thread that is waited for is the one that does not run: on two cores with one busy
-neighbour a step of resnet8 took 0.70 s spinning and 0.15 s with a short spin, measured side by side; it
-changes no number.
+neighbour a step of resnet8 took 0.70 s spinning and 0.15 s with a short spin, timed by hand one after
+the other; it changes no number.
 """
 
 from __future__ import annotations

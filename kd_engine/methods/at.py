@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -10,11 +9,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kd_engine.knobs import Knobs, knob
-from kd_engine.methods import Method, MethodKnobs, Terms, full_precision, pair_taps
+from kd_engine.methods import Terms
+from kd_engine.methods._features import Pair, PairMethod, StageKnobs, both_maps, pooled_to_smaller
 from kd_engine.signals import Shapes, Signals
 
 
-class AtKnobs(MethodKnobs):
+class AtKnobs(StageKnobs):
     weight: float = knob(
         1000.0,
         "How much the attention maps count in the sum. Published: 1000. The loss itself is tiny: a mean "
@@ -24,9 +24,6 @@ class AtKnobs(MethodKnobs):
         scale="log",
         live=True,
         unit="weight",
-    )
-    stages: Literal["all", "last"] = knob(
-        "all", "Which stages are compared: all that both models have, or the last."
     )
     p: int = knob(
         2,
@@ -44,7 +41,7 @@ class AtKnobs(MethodKnobs):
     )
 
 
-class At(Method):
+class At(PairMethod):
     """Per stage, with A = mean over channels of |f|^p, f a map (N, C, H, W), and Q = A flattened and scaled
     to length 1:
 
@@ -77,26 +74,8 @@ class At(Method):
     )
     Knobs: ClassVar[type[Knobs]] = AtKnobs
 
-    def __init__(self, knobs: Any) -> None:
-        super().__init__(knobs)
-        self.pairs: tuple[tuple[str, str], ...] = ()
-
-    def student_taps(self, student: Shapes, teacher: Shapes) -> tuple[str, ...]:
-        return tuple(ours for ours, _ in self._choose(student, teacher))
-
-    def teacher_taps(self, student: Shapes, teacher: Shapes) -> tuple[str, ...]:
-        return tuple(theirs for _, theirs in self._choose(student, teacher))
-
-    def problems(self, student: Shapes, teacher: Shapes) -> list[str]:
-        if self._choose(student, teacher):
-            return []
-        return [
-            "no common map taps (stage1, stage2, ...): the student has "
-            f"{_names(student)}, the teacher {_names(teacher)}; use a method on logits, such as 'kd'"
-        ]
-
-    def build(self, student: Shapes, teacher: Shapes) -> None:
-        self.pairs = self._choose(student, teacher)
+    def choose(self, student: Shapes, teacher: Shapes) -> tuple[Pair, ...]:
+        return both_maps(student, teacher, self.knobs.stages, least_positions=2)
 
     def terms(self, student: Signals, teacher: Signals, target: Tensor) -> Terms:
         knobs = self.knobs
@@ -105,20 +84,11 @@ class At(Method):
             for ours, theirs in self.pairs
         }
 
-    def _choose(self, student: Shapes, teacher: Shapes) -> tuple[tuple[str, str], ...]:
-        pairs = tuple(
-            (ours, theirs)
-            for ours, theirs in pair_taps(student, teacher)
-            if len(student.taps[ours]) == 3 == len(teacher.taps[theirs])
-            and min(_positions(student.taps[ours]), _positions(teacher.taps[theirs])) > 1
-        )
-        return pairs[-1:] if self.knobs.stages == "last" else pairs
-
 
 def distance(student: Tensor, teacher: Tensor, p: int, reduction: str) -> Tensor:
     """How far apart in attention two maps (N, C, H, W) are; C, H, W may differ. A scalar, 0 when equal."""
-    size = min(student.shape[2], teacher.shape[2]), min(student.shape[3], teacher.shape[3])
-    difference = attention(_pooled(student, size), p) - attention(_pooled(teacher, size), p)
+    ours, theirs = pooled_to_smaller(student, teacher)
+    difference = attention(ours, p) - attention(theirs, p)
     if reduction == "paper":
         length: Tensor = torch.linalg.vector_norm(difference, dim=1)
         return length.mean()
@@ -147,16 +117,3 @@ class _Energy(torch.autograd.Function):
         (f,), p = ctx.saved_tensors, ctx.p
         slope = f if p == 2 else f.sign() * f.abs().pow(p - 1)
         return slope * (grads[0] * (p / f.shape[1])).unsqueeze(1), None
-
-
-def _pooled(feature_map: Tensor, size: tuple[int, int]) -> Tensor:
-    exact = full_precision(feature_map)
-    return exact if exact.shape[2:] == size else F.adaptive_avg_pool2d(exact, size)
-
-
-def _positions(shape: tuple[int, ...]) -> int:
-    return math.prod(shape[1:])
-
-
-def _names(shapes: Shapes) -> str:
-    return ", ".join(shapes.taps) or "no taps at all"

@@ -10,9 +10,8 @@ from torch import Tensor, nn
 from kd_engine.errors import did_you_mean
 from kd_engine.knobs import Knobs, knob
 from kd_engine.methods import Method, MethodKnobs, Terms, full_precision, pair_taps
+from kd_engine.methods._features import Pair, have, nothing_common
 from kd_engine.signals import Shapes, Signals
-
-Pair = tuple[str, str]
 
 
 class FitNetKnobs(MethodKnobs):
@@ -76,12 +75,12 @@ class FitNet(Method):
         hint = self.knobs.hint
         pair = self._choose(student, teacher)
         if pair is None:
-            have = f"the student has {_names(student)}, the teacher {_names(teacher)}"
             if hint == "auto":
-                return [f"no common taps: {have}; use a method on logits, such as 'kd'"]
+                return [nothing_common("common taps", student, teacher)]
+            both = have(student, teacher)
             if hint in student.taps:
-                return [f"hint '{hint}' has no partner: {have}"]
-            return [f"no tap '{hint}'{did_you_mean(hint, student.taps)}: {have}; 'auto' takes the middle one"]
+                return [f"hint '{hint}' has no partner: {both}"]
+            return [f"no tap '{hint}'{did_you_mean(hint, student.taps)}: {both}; 'auto' takes the middle one"]
         ours, theirs = student.taps[pair[0]], teacher.taps[pair[1]]
         what = f"hint {pair[0]} {ours} to {pair[1]} {theirs}"
         if len(ours) != len(theirs) or len(ours) not in (2, 3):
@@ -135,7 +134,3 @@ def regressor(student: tuple[int, ...], teacher: tuple[int, ...]) -> nn.Sequenti
 
 def _as_map(shape: tuple[int, ...]) -> tuple[int, int, int]:
     return (shape[0], shape[1], shape[2]) if len(shape) == 3 else (shape[1], shape[0], 1)
-
-
-def _names(shapes: Shapes) -> str:
-    return ", ".join(shapes.taps) or "no taps at all"

@@ -4,8 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from torch import Tensor
+
+
+class Classifier(NamedTuple):
+    """A model's last linear layer, which turns its embedding (N, D) into logits: weight (C, D), bias (C,)."""
+
+    weight: Tensor
+    bias: Tensor | None
+
+    def detach(self) -> Classifier:
+        return Classifier(self.weight.detach(), None if self.bias is None else self.bias.detach())
 
 
 @dataclass(frozen=True)
@@ -13,12 +24,18 @@ class Signals:
     """One model's answers to one batch.
 
     logits: (..., C). taps: by name, e.g. `stage1` (N, C, H, W), `block1` (N, T, D), `embedding` (N, D).
-    attention: by block, (N, heads, T, T), rows sum to one; empty for models without attention.
+    attention: by block, (N, heads, T, T), rows sum to one; empty for models without attention. classifier:
+    None for a model that does not end in a linear layer. samples: (N,) int64, the number of each sample in
+    the training part, in a run. members: what each of several teachers said, the main one first, whose
+    answers stand in the other fields too; empty for one teacher.
     """
 
     logits: Tensor
     taps: Mapping[str, Tensor] = field(default_factory=dict)
     attention: Mapping[str, Tensor] = field(default_factory=dict)
+    classifier: Classifier | None = None
+    samples: Tensor | None = None
+    members: tuple[Signals, ...] = ()
 
     def detach(self) -> Signals:
         """The same values without their history."""
@@ -26,22 +43,36 @@ class Signals:
             self.logits.detach(),
             {name: tensor.detach() for name, tensor in self.taps.items()},
             {name: tensor.detach() for name, tensor in self.attention.items()},
+            None if self.classifier is None else self.classifier.detach(),
+            self.samples,
+            tuple(member.detach() for member in self.members),
         )
 
-    def shapes(self) -> Shapes:
-        """Shapes of one sample: without the batch dimension."""
+    def shapes(self, samples: int = 0) -> Shapes:
+        """Shapes of one sample: without the batch dimension. samples: how many the training part has, where
+        that is known."""
         return Shapes(
             self.logits.shape[-1],
             {name: tuple(tensor.shape[1:]) for name, tensor in self.taps.items()},
             {name: tuple(tensor.shape[1:]) for name, tensor in self.attention.items()},
+            self.classifier is not None,
+            samples,
+            max(1, len(self.members)),
         )
 
 
 @dataclass(frozen=True)
 class Shapes:
     """What a method needs to know of a model before training: the number of classes, and each tap's shape
-    for one sample, e.g. `stage3` → (64, 8, 8), `block1` → (65, 192), `embedding` → (64,)."""
+    for one sample, e.g. `stage3` → (64, 8, 8), `block1` → (65, 192), `embedding` → (64,).
+
+    classifier: whether the model ends in a linear layer. samples: how many the training part has; 0 where
+    that is not known. members: how many teachers answer.
+    """
 
     classes: int
     taps: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     attention: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    classifier: bool = False
+    samples: int = 0
+    members: int = 1

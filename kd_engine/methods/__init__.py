@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -16,16 +16,38 @@ from torch import Tensor, nn
 from kd_engine.errors import KdError
 from kd_engine.knobs import Knobs, knob
 from kd_engine.registry import Plugin, find
+from kd_engine.schedules import END, Clock, between
 from kd_engine.signals import Shapes, Signals
 
 Terms = dict[str, Tensor]
 
 
 class MethodKnobs(Knobs):
-    """Its weight in the total loss: every method has one. Subclasses restate it with their default."""
+    """Its weight in the total loss, and how that moves. Subclasses restate `weight` with their default."""
 
     weight: float = knob(
         1.0, "How much this loss counts in the sum.", low=0, high=1e5, scale="log", live=True, unit="weight"
+    )
+    weight_schedule: Literal["constant", "linear", "cosine", "warm-up", "confidence"] = knob(
+        "constant",
+        "How the weight moves: linear or cosine from itself to a share of it over the stage; warm-up from "
+        "that share to itself over the first epochs; confidence: times the teacher's mean top probability in "
+        "the batch.",
+        advanced=True,
+    )
+    weight_final: float = knob(
+        0.0,
+        "The weight's other end, for schedules, as a share of it.",
+        low=0,
+        high=1,
+        advanced=True,
+    )
+    weight_warmup: float = knob(
+        1 / 12,
+        "Share of the stage that a warm-up takes. 1/12 is 20 of 240 epochs.",
+        low=0,
+        high=1,
+        advanced=True,
     )
 
 
@@ -39,10 +61,14 @@ class Method(nn.Module, Plugin):
 
     Knobs: ClassVar[type[Knobs]] = MethodKnobs
     depends_on_order: ClassVar[bool] = False  # whether permuting the batch may change the loss
+    needs_teacher: ClassVar[bool] = (
+        True  # else a run may have none; it is then shown the student's own signals
+    )
 
     def __init__(self, knobs: Any) -> None:
         super().__init__()
         self.knobs = knobs
+        self.clock: Clock = END  # how far the stage is; set before every step
         self.prepared = False
 
     def student_taps(self, student: Shapes, teacher: Shapes) -> tuple[str, ...]:
@@ -78,9 +104,16 @@ class Method(nn.Module, Plugin):
             self.to(student.logits.device)
         return self.terms(student, teacher.detach(), target)
 
+    def strength(self, teacher: Signals | None) -> float | Tensor:
+        """What its weight is multiplied by at this moment: 1, or as `weight_schedule` says."""
+        knobs = self.knobs
+        if knobs.weight_schedule == "confidence":
+            return 1.0 if teacher is None else full_precision(teacher.logits).softmax(-1).amax(-1).mean()
+        return between(knobs.weight_schedule, self.clock, 1.0, knobs.weight_final, knobs.weight_warmup)
+
     @classmethod
     def facts(cls) -> Mapping[str, Any]:  # type: ignore[override]
-        return {}
+        return {"needs_teacher": cls.needs_teacher}
 
 
 Base = Method

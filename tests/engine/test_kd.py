@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from kd_engine.methods import create
-from kd_engine.methods.kd import soft_targets
+from kd_engine.methods._logits import soft_targets
 from kd_engine.signals import Signals
 
 QUICK = settings(max_examples=25, derandomize=True, deadline=None, database=None)

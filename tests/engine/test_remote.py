@@ -30,7 +30,8 @@ CRASHING = '''
 import os
 from pathlib import Path
 from kd_engine.methods import Method
-from kd_engine.methods.kd import KdKnobs, soft_targets
+from kd_engine.methods._logits import soft_targets
+from kd_engine.methods.kd import KdKnobs
 
 class Crashing(Method):
     """KD that ends its process at the fourth step, as long as a file is there."""

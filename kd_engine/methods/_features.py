@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any, ClassVar, Literal
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -72,10 +73,14 @@ def both_embeddings(student: Shapes, teacher: Shapes) -> tuple[Pair, ...]:
     return (("embedding", "embedding"),) if _has_embedding(student) and _has_embedding(teacher) else ()
 
 
-def last_feature(shapes: Shapes) -> str | None:
-    """The deepest tap before pooling: the last `stageK`, or the last `blockK` of a transformer."""
-    pairs = pair_taps(shapes, shapes) or pair_taps(shapes, shapes, "block")
-    return pairs[-1][0] if pairs else None
+def both_features(student: Shapes, teacher: Shapes, stages: Stages = "all") -> tuple[Pair, ...]:
+    """The features before pooling, whatever their layout: each model's stages, or blocks where it has no
+    stages (a transformer), first ones first; "last" keeps the last. Paired from the last backwards, so that
+    a convolutional student's last stage meets a transformer's last block."""
+    ours, theirs = _series(student), _series(teacher)
+    shared = min(len(ours), len(theirs))
+    pairs = tuple(zip(ours[len(ours) - shared :], theirs[len(theirs) - shared :], strict=True))
+    return pairs[-1:] if stages == "last" else pairs
 
 
 def pooled_to_smaller(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
@@ -89,6 +94,13 @@ def pooled(feature_map: Tensor, size: tuple[int, int]) -> Tensor:
     """A map (N, C, H, W), average-pooled to `size` (height, width) where it has another; float32 at least."""
     exact = full_precision(feature_map)
     return exact if exact.shape[2:] == size else F.adaptive_avg_pool2d(exact, size)
+
+
+def unit_rows(vectors: Tensor) -> Tensor:
+    """Vectors (..., D) scaled to length 1. A zero vector stays zero and gets no gradient; F.normalize gives it
+    one of 1e12, which a single dead map would hand on to the whole student."""
+    length = torch.linalg.vector_norm(vectors, dim=-1, keepdim=True)
+    return vectors / length.masked_fill(length < 1e-12, math.inf)
 
 
 def positions(shape: tuple[int, ...]) -> int:
@@ -109,6 +121,11 @@ def have(student: Shapes, teacher: Shapes) -> str:
 def nothing_common(wants: str, student: Shapes, teacher: Shapes) -> str:
     """The refusal of a method that needs `wants` in both models."""
     return f"no {wants}: {have(student, teacher)}; use a method on logits, such as 'kd'"
+
+
+def _series(shapes: Shapes) -> list[str]:
+    pairs = pair_taps(shapes, shapes) or pair_taps(shapes, shapes, "block")
+    return [name for name, _ in pairs]
 
 
 def _has_embedding(shapes: Shapes) -> bool:

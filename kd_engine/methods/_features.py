@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -55,13 +56,18 @@ class PairMethod(Method):
 
 
 def both_maps(
-    student: Shapes, teacher: Shapes, stages: Stages = "all", least_positions: int = 1
+    student: Shapes,
+    teacher: Shapes,
+    stages: Stages = "all",
+    least_positions: int = 1,
+    series: str = "stage",
 ) -> tuple[Pair, ...]:
     """The stages whose taps are maps (C, H, W) with `least_positions` places or more in both models, first
-    stage first; "last" keeps the last of them. Paired from the last backwards (`pair_taps`)."""
+    stage first; "last" keeps the last of them. Paired from the last backwards (`pair_taps`). series: how
+    their taps begin, such as "preact"."""
     pairs = tuple(
         (ours, theirs)
-        for ours, theirs in pair_taps(student, teacher)
+        for ours, theirs in pair_taps(student, teacher, series)
         if len(student.taps[ours]) == 3 == len(teacher.taps[theirs])
         and min(positions(student.taps[ours]), positions(teacher.taps[theirs])) >= least_positions
     )
@@ -97,9 +103,9 @@ def pooled(feature_map: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def unit_rows(vectors: Tensor) -> Tensor:
-    """Vectors (..., D) scaled to length 1. A zero vector stays zero and gets no gradient; F.normalize gives it
-    one of 1e12, which a single dead map would hand on to the whole student."""
-    length = torch.linalg.vector_norm(vectors, dim=-1, keepdim=True)
+    """Vectors (..., D) scaled to length 1. A zero vector stays zero and gets no gradient; F.normalize gives
+    it one of 1e12, which a single dead map would hand on to the whole student."""
+    length: Tensor = torch.linalg.vector_norm(vectors, dim=-1, keepdim=True)
     return vectors / length.masked_fill(length < 1e-12, math.inf)
 
 
@@ -121,6 +127,21 @@ def have(student: Shapes, teacher: Shapes) -> str:
 def nothing_common(wants: str, student: Shapes, teacher: Shapes) -> str:
     """The refusal of a method that needs `wants` in both models."""
     return f"no {wants}: {have(student, teacher)}; use a method on logits, such as 'kd'"
+
+
+def unlike_channels(pairs: Iterable[Pair], student: Shapes, teacher: Shapes) -> list[str]:
+    """The refusal of a method that needs equal channel counts in each of `pairs` of maps; empty if it has."""
+    unlike = [
+        f"{ours} has {student.taps[ours][0]} against {theirs}'s {teacher.taps[theirs][0]}"
+        for ours, theirs in pairs
+        if student.taps[ours][0] != teacher.taps[theirs][0]
+    ]
+    if not unlike:
+        return []
+    return [
+        f"it needs equal channel counts in student and teacher: {', '.join(unlike)}; take a teacher of the "
+        "same width, or a method that allows for others, such as 'at'"
+    ]
 
 
 def _series(shapes: Shapes) -> list[str]:

@@ -109,6 +109,15 @@ def unit_rows(vectors: Tensor) -> Tensor:
     return vectors / length.masked_fill(length < 1e-12, math.inf)
 
 
+def exact_products(near: Tensor) -> torch.autocast:
+    """A context, for the device of `near`, in which matrix products of float32 factors are float32.
+
+    A half-precision run rounds them: likenesses and flows are then infinite in fp16, and in bf16 their
+    differences drown.
+    """
+    return torch.autocast(near.device.type, enabled=False)
+
+
 def positions(shape: tuple[int, ...]) -> int:
     """How many places a map (C, H, W) has."""
     return math.prod(shape[1:])

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -18,10 +18,11 @@ from kd_engine.errors import KdError
 from kd_engine.knobs import knobs_of
 from kd_engine.methods import Method, Terms
 from kd_engine.registry import discover
-from kd_engine.signals import Signals
+from kd_engine.signals import Classifier, Shapes, Signals
 from kd_engine.taps import ATTENTION
 
 N, CLASSES = 6, 5
+SAMPLES = 2 * N  # in the training part that the batch comes from
 Case = tuple[Signals, Signals, Tensor]
 
 
@@ -33,8 +34,21 @@ def convnets(scale: float = 1.0, dtype: torch.dtype = torch.float32) -> Case:
     generator = torch.Generator().manual_seed(7)
     student = {"stem": (4, 16, 16), "stage1": (4, 16, 16), "stage2": (8, 8, 8), "stage3": (16, 4, 4)}
     teacher = {"stem": (8, 16, 16), "stage1": (8, 16, 16), "stage2": (16, 8, 8), "stage3": (32, 8, 8)}
-    ours = _signals({**student, "embedding": (16,)}, {}, scale, dtype, generator)
-    theirs = _signals({**teacher, "embedding": (32,)}, {}, scale, dtype, generator)
+    ours = _signals({**student, "embedding": (16,), **_before(student)}, {}, scale, dtype, generator)
+    theirs = _signals({**teacher, "embedding": (32,), **_before(teacher)}, {}, scale, dtype, generator)
+    return ours, theirs, torch.randint(CLASSES, (N,), generator=generator)
+
+
+def _before(taps: dict[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
+    """The stages of `taps`, as they were before their last activation."""
+    return {name.replace("stage", "preact"): shape for name, shape in taps.items() if "stage" in name}
+
+
+def siblings(scale: float = 1.0, dtype: torch.dtype = torch.float32) -> Case:
+    """A student and a teacher of the same widths, as resnet20 and resnet56 are."""
+    generator = torch.Generator().manual_seed(7)
+    taps = {"stem": (8, 16, 16), "stage1": (8, 16, 16), "stage2": (16, 8, 8), "embedding": (16,)}
+    ours, theirs = (_signals(taps, {}, scale, dtype, generator) for _ in range(2))
     return ours, theirs, torch.randint(CLASSES, (N,), generator=generator)
 
 
@@ -49,32 +63,42 @@ def transformers(scale: float = 1.0, dtype: torch.dtype = torch.float32) -> Case
     return sides[0], sides[1], torch.randint(CLASSES, (N,), generator=generator)
 
 
-CASES = (convnets, transformers)
+CASES = (convnets, siblings, transformers)
 
 
 def _signals(
     taps: Any, attention: Any, scale: float, dtype: torch.dtype, generator: torch.Generator
 ) -> Signals:
-    def leaf(*shape: int) -> Tensor:
-        return (scale * torch.randn(N, *shape, generator=generator)).to(dtype).requires_grad_()
+    def leaf(*shape: int, first: int = N) -> Tensor:
+        return (scale * torch.randn(first, *shape, generator=generator)).to(dtype).requires_grad_()
 
     weights = {name: leaf(*shape).detach().softmax(-1).requires_grad_() for name, shape in attention.items()}
-    return Signals(leaf(CLASSES), {name: leaf(*shape) for name, shape in taps.items()}, weights)
+    maps = {name: leaf(*shape) for name, shape in taps.items()}
+    samples = torch.randperm(SAMPLES, generator=generator)[:N]
+    last = Classifier(leaf(*taps["embedding"], first=CLASSES), leaf(first=CLASSES))
+    return Signals(leaf(CLASSES), maps, weights, last, samples)
 
 
 def _select(signals: Signals, wanted: tuple[str, ...]) -> Signals:
     """Only what was asked for, as a session or a teacher's cache gives it."""
     taps = {name: tensor for name, tensor in signals.taps.items() if name in wanted}
     attention = {n: t for n, t in signals.attention.items() if ATTENTION + n in wanted}
-    return Signals(signals.logits, taps, attention)
+    return replace(signals, taps=taps, attention=attention)
 
 
 def _permuted(signals: Signals, order: Tensor) -> Signals:
+    assert signals.samples is not None
     return Signals(
         signals.logits[order],
         {name: tensor[order] for name, tensor in signals.taps.items()},
         {name: tensor[order] for name, tensor in signals.attention.items()},
+        signals.classifier,
+        signals.samples[order],
     )
+
+
+def _shapes(student: Signals, teacher: Signals) -> tuple[Shapes, Shapes]:
+    return student.shapes(SAMPLES), teacher.shapes(SAMPLES)
 
 
 def _leaves(signals: Signals) -> list[Tensor]:
@@ -90,7 +114,13 @@ class Ready:
     teacher: Signals
     target: Tensor
 
+    def __post_init__(self) -> None:
+        self.state = copy.deepcopy(self.method.state_dict())
+
     def terms(self) -> Terms:
+        """Its terms, always from the state that it came with, and with the same draws."""
+        self.method.load_state_dict(self.state)
+        torch.manual_seed(1)
         try:
             return self.method(self.student, self.teacher, self.target)
         except KeyError as error:
@@ -105,7 +135,7 @@ class Ready:
 def _new(plugin: type[Method], case: Case) -> Method:
     torch.manual_seed(0)
     method = plugin(plugin.Knobs())
-    method.prepare(case[0].shapes(), case[1].shapes())
+    method.prepare(*_shapes(case[0], case[1]))
     return method
 
 
@@ -114,7 +144,7 @@ def _cases(plugin: type[Method], **options: Any) -> Iterator[Ready]:
     worked = False
     for make in CASES:
         case = student, teacher, target = make(**options)
-        shapes = student.shapes(), teacher.shapes()
+        shapes = _shapes(student, teacher)
         if plugin(plugin.Knobs()).problems(*shapes):
             continue
         worked = True
@@ -178,8 +208,12 @@ def check_gradient_reaches_the_student_and_its_own_parts_only(plugin: type[Metho
         assert all(bool(grad.isfinite().all()) for grad in reached)
         for tensor in _leaves(ready.student)[1:]:
             assert tensor.grad is not None, "a tap that student_taps() names is not used"
-        assert all(tensor.grad is None for tensor in _leaves(ready.teacher)), "the teacher got a gradient"
+        theirs = (*_leaves(ready.teacher), *(ready.teacher.classifier or ()))
+        assert all(tensor is None or tensor.grad is None for tensor in theirs), "the teacher got a gradient"
         for name, parameter in ready.method.named_parameters():
+            if not parameter.requires_grad:  # a part that learned in an earlier stage, now frozen
+                assert parameter.grad is None
+                continue
             assert parameter.grad is not None, f"parameter '{name}' gets no gradient"
             assert parameter.grad.isfinite().all()
         grads = [p.grad for p in ready.method.parameters() if p.grad is not None]
@@ -190,7 +224,7 @@ def check_parts_are_registered_and_move(plugin: type[Method]) -> None:
     """What is trained is in the state dict, moves with `.to`, and comes back from a saved state."""
     for make in CASES:
         case = make()
-        if plugin(plugin.Knobs()).problems(case[0].shapes(), case[1].shapes()):
+        if plugin(plugin.Knobs()).problems(*_shapes(case[0], case[1])):
             continue
         method, other = _new(plugin, case), _new(plugin, case)
         hidden = [name for name, value in vars(method).items() if not name.startswith("_") and _holds(value)]
@@ -228,12 +262,16 @@ def check_batch_order_does_not_matter(plugin: type[Method]) -> None:
 
 
 def check_is_repeatable(plugin: type[Method]) -> None:
-    """Called twice, or built twice from one seed, it gives the same bits; its inputs stay as they were."""
+    """From the same state and seed it gives the same bits, in evaluation from the state alone; its inputs
+    stay as they were."""
     for ready, twin in zip(_cases(plugin), _cases(plugin), strict=True):
         before = [tensor.detach().clone() for tensor in (*_leaves(ready.student), *_leaves(ready.teacher))]
         first = ready.terms()
         assert _same(first, ready.terms()), "the second call gives something else"
         assert _same(first, twin.terms()), "one seed, two results"
+        method = ready.method.eval()
+        once, again = (method(ready.student, ready.teacher, ready.target) for _ in range(2))
+        assert _same(once, again), "two results in evaluation"
         after = (*_leaves(ready.student), *_leaves(ready.teacher))
         assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True)), "an input was changed"
 

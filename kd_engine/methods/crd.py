@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from kd_engine.knobs import Knobs, knob
 from kd_engine.methods import MethodKnobs, Terms, full_precision
-from kd_engine.methods._features import Pair, PairMethod, both_embeddings, unit_rows
+from kd_engine.methods._features import Pair, PairMethod, both_embeddings, exact_products, unit_rows
 from kd_engine.signals import Shapes, Signals
 
 EPS = 1e-7  # the reference's, in both denominators
@@ -132,7 +132,7 @@ class Crd(PairMethod):
         if self.training:
             self.labels[samples] = target
         index = torch.cat([samples.unsqueeze(1), self.draw(samples)], 1)
-        with torch.autocast(ours.device.type, enabled=False):  # half precision would blur exp(x / 0.07)
+        with exact_products(ours):  # half precision would blur exp(x / 0.07)
             against_teacher = scores(ours, self.bank_teacher, index, self.knobs.temperature)
             against_student = scores(theirs, self.bank_student, index, self.knobs.temperature)
         n = len(self.labels)

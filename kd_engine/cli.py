@@ -10,7 +10,7 @@ import signal
 import sys
 import tempfile
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -90,7 +90,7 @@ def catalog(as_json: JsonOption = False) -> None:
 @app.command()
 def check(recipe: RecipeArgument, set_: SetOption = None) -> None:
     """Name all problems of a recipe at once."""
-    problems = check_recipe(_document(recipe, set_), catalogs.load())
+    problems = check_recipe(document_of(recipe, set_), catalogs.load())
     if problems:
         raise RecipeError(problems)
     print(f"{recipe}: no problems.")
@@ -110,7 +110,7 @@ def run(
     if not set_ and _is_run(recipe):
         _follow(Session.repeat(recipe, runs), jsonl)
     else:
-        _follow(Session(recipes.Recipe.from_document(_document(recipe, set_)), runs), jsonl)
+        _follow(Session(recipes.Recipe.from_document(document_of(recipe, set_)), runs), jsonl)
 
 
 @app.command()
@@ -308,7 +308,7 @@ def _as_asked(problem: Problem, data: str) -> Problem:
     return Problem(path, problem.message)
 
 
-def _document(recipe: str, changes: list[str] | None) -> dict[str, Any]:
+def document_of(recipe: str, changes: list[str] | None) -> dict[str, Any]:
     document = recipes.read_document(recipe)
     for text in changes or ():
         path, value = recipes.parse_change(text)
@@ -343,7 +343,7 @@ def _follow(session: Session, jsonl: bool) -> None:
     """Iterate a session to its end, and leave with the exit code that tells how it ended."""
     shown = report.Lines() if jsonl else report.Progress()
     sick = started = False
-    with _interrupts(session) as asked, closing(shown):
+    with interrupts(session.send) as asked, closing(shown):
         for event in session:
             shown.show(event)
             started = started or isinstance(event, e.StageStarted)
@@ -371,17 +371,17 @@ def _asked_wrongly(event: e.RunFailed) -> bool:
 
 
 @contextmanager
-def _interrupts(session: Session) -> Iterator[list[int]]:
-    """Ctrl+C and a polite kill stop the run and keep it; a second one ends at once. Yields the signals so
-    far."""
+def interrupts(send: Callable[[Stop], object], told: str = STOPPING) -> Iterator[list[int]]:
+    """Ctrl+C and a polite kill ask for a stop, and say what comes of it; a second one ends at once. Yields
+    the signals so far."""
     asked: list[int] = []
 
     def stop(number: int, _frame: object) -> None:
         if asked:
             raise KeyboardInterrupt
         asked.append(number)
-        session.send(Stop(keep=True))
-        os.write(2, STOPPING.encode())  # not print: it may be what was interrupted
+        send(Stop(keep=True))
+        os.write(2, told.encode())  # not print: it may be what was interrupted
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -395,3 +395,6 @@ def _interrupts(session: Session) -> Iterator[list[int]]:
 
 def _print_json(data: Any) -> None:
     print(json.dumps(data, indent=1, ensure_ascii=False))
+
+
+from kd_engine import cli_bench  # noqa: E402, F401 (its commands register on `app`)

@@ -135,6 +135,20 @@ class Weighted(Toy):
         return {"toy": self.knobs.weight * student.logits.float().square().mean()}
 
 
+class NamesWhatItLeaves(Toy):
+    needs_teacher = False
+
+    def student_taps(self, student: Shapes, teacher: Shapes) -> tuple[str, ...]:
+        return ("embedding",)
+
+
+class NeedsOneAfterAll(Toy):
+    needs_teacher = False
+
+    def terms(self, student: Signals, teacher: Signals, target: Tensor) -> Terms:
+        return {"toy": (student.logits.float() - teacher.logits.float()).abs().mean()}
+
+
 class Unexplained(Toy):
     source = ""
 
@@ -143,6 +157,8 @@ BROKEN = {
     HiddenParts: contract.check_parts_are_registered_and_move,
     UnusedPart: contract.check_gradient_reaches_the_student_and_its_own_parts_only,
     TeachesTheTeacher: contract.check_gradient_reaches_the_student_and_its_own_parts_only,
+    NamesWhatItLeaves: contract.check_gradient_reaches_the_student_and_its_own_parts_only,
+    NeedsOneAfterAll: contract.check_needs_no_teacher_where_it_says_so,
     LearnsNothing: contract.check_gradient_reaches_the_student_and_its_own_parts_only,
     Undeclared: contract.check_builds_from_defaults_to_finite_scalars,
     PerSample: contract.check_builds_from_defaults_to_finite_scalars,

@@ -128,6 +128,15 @@ class Ready:
                 f"reads {error}, which student_taps() or teacher_taps() do not name"
             ) from error
 
+    def misses(self, tap: str) -> bool:
+        """Whether it cannot do without one of the student's taps."""
+        taps = {name: tensor for name, tensor in self.student.taps.items() if name != tap}
+        try:
+            self.method(replace(self.student, taps=taps), self.teacher, self.target)
+        except KeyError:
+            return True
+        return False
+
     def total(self) -> Tensor:
         return torch.stack(list(self.terms().values())).sum()
 
@@ -206,8 +215,9 @@ def check_gradient_reaches_the_student_and_its_own_parts_only(plugin: type[Metho
         reached = [t.grad for t in _leaves(ready.student) if t.grad is not None]
         assert any(bool(grad.any()) for grad in reached), "no gradient reaches the student"
         assert all(bool(grad.isfinite().all()) for grad in reached)
-        for tensor in _leaves(ready.student)[1:]:
-            assert tensor.grad is not None, "a tap that student_taps() names is not used"
+        for tap, tensor in (*ready.student.taps.items(), *ready.student.attention.items()):
+            goal = not plugin.needs_teacher and ready.misses(tap)  # what is learned from, then, and not by
+            assert goal or tensor.grad is not None, f"student_taps() names '{tap}', which is not used"
         theirs = (*_leaves(ready.teacher), *(ready.teacher.classifier or ()))
         assert all(tensor is None or tensor.grad is None for tensor in theirs), "the teacher got a gradient"
         for name, parameter in ready.method.named_parameters():
@@ -218,6 +228,22 @@ def check_gradient_reaches_the_student_and_its_own_parts_only(plugin: type[Metho
             assert parameter.grad.isfinite().all()
         grads = [p.grad for p in ready.method.parameters() if p.grad is not None]
         assert not grads or any(bool(grad.any()) for grad in grads), "all own gradients are zero"
+
+
+def check_needs_no_teacher_where_it_says_so(plugin: type[Method]) -> None:
+    """Shown the student's own signals as the teacher's, a method that needs no teacher still teaches."""
+    for make in CASES if not plugin.needs_teacher else ():
+        student, _, target = make()
+        shapes = _shapes(student, student)
+        method = plugin(plugin.Knobs())
+        if method.problems(*shapes):
+            continue
+        method.prepare(*shapes)
+        own = _select(student, method.student_taps(*shapes))
+        total = torch.stack(list(method(own, own, target).values())).sum()
+        total.backward()
+        grads = [tensor.grad for tensor in _leaves(own) if tensor.grad is not None]
+        assert any(bool(grad.any()) for grad in grads), "no gradient reaches the student"
 
 
 def check_parts_are_registered_and_move(plugin: type[Method]) -> None:
@@ -295,6 +321,7 @@ CHECKS: tuple[Callable[[type[Method]], None], ...] = (
     check_builds_from_defaults_to_finite_scalars,
     check_says_why_it_cannot_work,
     check_gradient_reaches_the_student_and_its_own_parts_only,
+    check_needs_no_teacher_where_it_says_so,
     check_parts_are_registered_and_move,
     check_half_precision_does_not_overflow,
     check_batch_order_does_not_matter,

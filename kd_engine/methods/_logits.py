@@ -16,8 +16,20 @@ from kd_engine.signals import Signals
 Heat = float | Tensor  # a temperature: one for all samples, or one for each, (N, 1)
 
 
-class LogitKnobs(MethodKnobs):
-    """The settings of every method that compares softened logits."""
+class ScaleKnobs(MethodKnobs):
+    """For methods on logits whose temperatures are not one setting: some have several, one learns it."""
+
+    standardise: bool = knob(
+        False,
+        "Subtract the mean of each sample's logits and divide by their deviation first, so that the student "
+        "copies the teacher's ranking and not its scale (Sun et al. 2024). Published with temperature 2 and "
+        "weight 9.",
+        advanced=True,
+    )
+
+
+class LogitKnobs(ScaleKnobs):
+    """The settings of a method that compares logits softened by one temperature."""
 
     temperature: float = knob(
         4.0,
@@ -43,17 +55,11 @@ class LogitKnobs(MethodKnobs):
         scale="log",
         advanced=True,
     )
-    standardise: bool = knob(
-        False,
-        "Subtract the mean of each sample's logits and divide by their deviation first, so that the student "
-        "copies the teacher's ranking and not its scale (Sun et al. 2024). Published with temperature 2 and "
-        "weight 9.",
-        advanced=True,
-    )
 
 
 class LogitMethod(Method):
-    """Base of methods on softened logits. `Knobs` derives from LogitKnobs."""
+    """Base of methods on softened logits. `Knobs` derives from LogitKnobs, or from ScaleKnobs where `heat` is
+    not asked for."""
 
     Knobs: ClassVar[type[Knobs]] = LogitKnobs
 
@@ -68,13 +74,12 @@ class LogitMethod(Method):
         """The temperature in force. teacher: its logits (N, C)."""
         knobs = self.knobs
         if knobs.temperature_schedule == "confidence":
-            return knobs.temperature_final + (knobs.temperature - knobs.temperature_final) * confidence(
-                teacher
-            )
-        heat: float = between(
+            unsure: float = knobs.temperature_final
+            sure: float = knobs.temperature
+            return unsure + (sure - unsure) * confidence(teacher)
+        return between(
             knobs.temperature_schedule, self.clock, knobs.temperature, knobs.temperature_final, warmup=0.1
         )
-        return heat
 
 
 def confidence(logits: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from kd_engine import paths
-from kd_engine.catalog import Catalog
+from kd_engine.catalog import Catalog, Entry
 from kd_engine.errors import Problem, did_you_mean, shown
 from kd_engine.knobs import Knob, check_knobs, knobs_of
 from kd_engine.recipe import VERSION, DataKnobs, HardwareKnobs, Recipe, RecipeKnobs
@@ -45,6 +45,7 @@ class _Check:
         yield from self._model(document.get("student"), "student")
         if document.get("teacher") is not None:
             yield from self._model(document["teacher"], "teacher")
+        yield from self._more_teachers(document)
         yield from self._stages(document)
         hardware = document.get("hardware", {})
         if not isinstance(hardware, Mapping):
@@ -73,6 +74,16 @@ class _Check:
             if known and setting.name == "path" and isinstance(value, str) and not _exists(value):
                 yield Problem(f"data.{setting.name}", f"nothing there: {shown(value)}")
 
+    def _more_teachers(self, document: Mapping[str, Any]) -> Iterator[Problem]:
+        more = document.get("more_teachers", ())
+        if not isinstance(more, Sequence) or isinstance(more, str):
+            yield Problem("more_teachers", f"got {shown(more)}, expected a list of models")
+            return
+        if more and document.get("teacher") is None:
+            yield Problem("teacher", "missing: more_teachers stand beside one")
+        for i, section in enumerate(more):
+            yield from self._model(section, f"more_teachers.{i}")
+
     def _model(self, section: Any, role: str) -> Iterator[Problem]:
         if not isinstance(section, Mapping):
             yield _not_an_object(role, section)
@@ -86,17 +97,24 @@ class _Check:
                 f"no model {shown(model)}{near}" if model else "missing, expected a model's name",
             )
         else:
+            if family.unavailable:
+                yield Problem(f"{role}.model", f"{shown(model)} is unavailable: {family.unavailable}")
             yield from check_knobs(family.knobs, _without(section, "model", "weights"), role)
         yield from self._weights(section.get("weights"), role)
 
     def _weights(self, weights: Any, role: str) -> Iterator[Problem]:
         where = f"{role}.weights"
-        if weights is None or weights == "torchvision":
+        published = {str(family.facts.get("published", "")) for family in self.catalog.of("models")} - {""}
+        if weights is None:
             return
         if not isinstance(weights, str):
             yield Problem(
-                where, f"got {shown(weights)}, expected null, bundled:NAME, run:NAME, torchvision or a file"
+                where,
+                f"got {shown(weights)}, expected null, bundled:NAME, run:NAME, "
+                f"{', '.join(sorted(published))} or a file",
             )
+        elif weights in published:
+            return
         elif weights.startswith("bundled:"):
             known = [file.stem for file in (paths.resources() / "teachers").glob("*.safetensors")]
             name = weights.removeprefix("bundled:")
@@ -114,17 +132,18 @@ class _Check:
             if not isinstance(stage, Mapping):
                 yield _not_an_object(f"stages.{i}", stage)
             else:
-                yield from self._stage(stage, f"stages.{i}", document.get("teacher") is not None)
+                yield from self._stage(stage, f"stages.{i}", document)
 
-    def _stage(self, stage: Mapping[str, Any], path: str, teacher: bool) -> Iterator[Problem]:
+    def _stage(self, stage: Mapping[str, Any], path: str, document: Mapping[str, Any]) -> Iterator[Problem]:
         known, knobs = yield from self._named("stages", stage.get("stage"), f"{path}.stage")
         if not known:
             return
         entry = self.catalog.entry("stages", stage["stage"])
-        if entry.facts["needs_teacher"] and not teacher:
-            yield Problem("teacher", f"missing: stage '{entry.name}' learns from one")
+        yield from self._place(stage, path, document, entry)
         parts = entry.facts["parts"]
         yield from check_knobs(knobs, _without(stage, "stage", *parts), path)
+        if "student" in parts and stage.get("student") is not None:
+            yield from self._model(stage["student"], f"{path}.student")
         for kind in ("optimizer", "schedule"):
             if kind in stage:
                 yield from self._section(f"{kind}s", stage[kind], "name", f"{path}.{kind}")
@@ -132,6 +151,30 @@ class _Check:
             yield from self._methods(stage.get("methods", ()), f"{path}.methods")
         if "rivals" in parts:
             yield from self._rivals(stage.get("rivals", ()), f"{path}.rivals", knobs)
+
+    def _place(
+        self, stage: Mapping[str, Any], path: str, document: Mapping[str, Any], entry: Entry
+    ) -> Iterator[Problem]:
+        """What a stage asks of the recipe around it: a teacher, an earlier stage, a later one, a method."""
+        first, last = path == "stages.0", path == f"stages.{len(document['stages']) - 1}"
+        previous = stage.get("taught_by") == "previous"
+        if previous and first:
+            yield Problem(f"{path}.taught_by", "no stage stands before this one: expected teacher")
+        if not previous and document.get("teacher") is None and self._asks_a_teacher(stage, entry):
+            yield Problem("teacher", f"missing: stage '{entry.name}' learns from one")
+        if last and stage.get("student") is not None:
+            yield Problem(f"{path}.student", "the last stage trains the recipe's student: leave this out")
+        if entry.facts["needs_methods"] and not stage.get("methods"):
+            yield Problem(f"{path}.methods", f"missing: stage '{entry.name}' needs a method, such as dml")
+
+    def _asks_a_teacher(self, stage: Mapping[str, Any], entry: Entry) -> bool:
+        """Whether it cannot do without: unless all its methods learn from the student itself."""
+        methods = stage.get("methods", ())
+        if not entry.facts["needs_teacher"] or not isinstance(methods, Sequence):
+            return bool(entry.facts["needs_teacher"])
+        names = [method.get("method") for method in methods if isinstance(method, Mapping)]
+        found = [self.catalog.find("methods", name) for name in names if isinstance(name, str)]
+        return not found or any(one is None or one.facts.get("needs_teacher", True) for one in found)
 
     def _methods(self, methods: Any, path: str) -> Iterator[Problem]:
         if not isinstance(methods, Sequence) or isinstance(methods, str):

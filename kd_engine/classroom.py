@@ -6,22 +6,27 @@ Used by the session, and by every question about a recipe or a stored run (descr
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
+
+from torch import Tensor, nn
 
 from kd_engine import card, models, paths, weights
 from kd_engine import data as data_module
 from kd_engine.backend import Backend, seeded
 from kd_engine.data import Batches, Data
 from kd_engine.errors import Problem, RecipeError
+from kd_engine.events import STUDENT
 from kd_engine.optim import milestones
 from kd_engine.recipe import DataKnobs, DataSection, ModelSection, Recipe
 from kd_engine.registry import find
+from kd_engine.signals import Shapes
 from kd_engine.stages import Learner, Stage
 from kd_engine.taps import measure
 from kd_engine.tasks import Task
-from kd_engine.teacher import LiveTeacher, Model
+from kd_engine.teacher import LiveTeacher, Model, Teachers
 from kd_engine.trainee import Trainee
 
 Part = Literal["train", "validation", "test"]
@@ -30,6 +35,19 @@ Progress = Callable[[str, float | None], None]
 
 def silent(_what: str, _fraction: float | None) -> None:
     """A progress that nobody watches."""
+
+
+@dataclass(frozen=True)
+class Alumnus:
+    """A student at the end of a stage: its weights, and the state of its methods' parts by term."""
+
+    weights: dict[str, Tensor]
+    parts: dict[str, dict[str, Tensor]]
+
+    @classmethod
+    def of(cls, trainee: Trainee) -> Alumnus:
+        parts = {name: method.state_dict() for name, method in trainee.lesson.methods.items()}
+        return cls(trainee.module.state_dict(), parts)
 
 
 class Classroom:
@@ -66,40 +84,90 @@ class Classroom:
             f"The {role} may not fit the data: {why}." for why in card.conflicts(found or {}, self.data)
         ]
         taps = {tap.name: tap for tap in family.taps(section.model, module)}
-        shapes = measure(module, taps, self.data.size)
+        shapes = replace(measure(module, taps, self.data.size), samples=len(self.data.train))
         return Model(self.backend.place(module), taps, shapes, found)
 
     def teacher(self) -> LiveTeacher | None:
         if self.recipe.teacher is None:
             return None
-        return LiveTeacher(self.model(self.recipe.teacher, "teacher"), self.backend)
+        sections = (self.recipe.teacher, *self.recipe.more_teachers)
+        models = [self.model(section, "teacher") for section in sections]
+        return Teachers(models, self.backend) if len(models) > 1 else LiveTeacher(models[0], self.backend)
 
-    def student(self) -> Model:
-        return self.model(self.recipe.student, "student")
+    def assistant(self, stage: int, weights: Path) -> LiveTeacher:
+        """The student of a stage, with the weights that it ended with, as the teacher of the next."""
+        section = self.section(stage).model_copy(update={"weights": str(weights)})
+        return LiveTeacher(self.model(section, "assistant"), self.backend)
 
-    def trainees(self, stage: int, student: Model, teacher: LiveTeacher | None) -> list[Trainee]:
-        """The students of a stage, all from the weights of `student`, each with fresh methods and
-        optimizer."""
+    def section(self, stage: int) -> ModelSection:
+        """The model that a stage trains."""
+        return self.recipe.stages[stage].student or self.recipe.student
+
+    def begins_anew(self, stage: int) -> bool:
+        """Whether the student of a stage does not go on with the weights of the stage before."""
+        if stage == 0 or self.recipe.stages[stage].more.get("start") == "fresh":
+            return True
+        return self.section(stage) != self.section(stage - 1)
+
+    def student(self, stage: int | None = None) -> Model:
+        """The recipe's student, untrained; or that of a stage, where each has initial weights of its own."""
+        if not stage:
+            return self.model(self.recipe.student if stage is None else self.section(0), "student")
+        return self.model(self.section(stage), f"student of stage {stage}")
+
+    def trainees(
+        self,
+        stage: int,
+        student: Model,
+        teacher: LiveTeacher | None,
+        before: Mapping[str, Alumnus] | None = None,
+    ) -> list[Trainee]:
+        """The students of a stage, each with fresh methods and optimizer.
+
+        They start from the weights of `student`; or, where the stage goes on from one before, from those that
+        they ended it with, if they were in it, together with the methods' parts. before: the students of that
+        stage, by name.
+        """
         section = self.recipe.stages[stage]
-        plugin: type[Stage] = find("stages", section.stage)
+        learners = self.learners(stage)
+        peers = sum(learner.peer for learner in learners)
         made = []
-        shapes = (student.shapes, teacher.shapes) if teacher is not None else None
-        for learner in plugin.learners(section, f"stages.{stage}"):
+        for learner in learners:
             with seeded(self.recipe.seed, "methods", stage, learner.name):
-                module = copy.deepcopy(student.module)
+                others = student.shapes if learner.peer or teacher is None else teacher.shapes
+                if learner.peer:
+                    others = replace(others, members=peers - 1)
                 made.append(
-                    Trainee(learner, module, student.taps, self.task, shapes, section.optimizer, self.backend)
+                    Trainee(
+                        learner,
+                        self._body(stage, learner, student),
+                        student.taps,
+                        self.task,
+                        (student.shapes, others),
+                        section.optimizer,
+                        self.backend,
+                    )
                 )
+            if before and learner.name in before and not self.begins_anew(stage):
+                _go_on(made[-1], before[learner.name])
         if teacher is not None:
-            teacher.listen(tap for trainee in made for tap in trainee.lesson.teacher_taps)
+            teacher.listen(
+                tap for trainee in made if not trainee.learner.peer for tap in trainee.lesson.teacher_taps
+            )
         return made
 
+    def _body(self, stage: int, learner: Learner, student: Model) -> nn.Module:
+        if learner.peer and learner.name != STUDENT:  # equal peers would have nothing to tell each other
+            return self.model(self.section(stage).model_copy(update={"weights": None}), learner.name).module
+        return copy.deepcopy(student.module)
+
     def _card(self, section: ModelSection) -> dict[str, Any] | None:
-        if section.weights is None or section.weights == "torchvision":
+        if section.weights is None or weights.is_published(section.weights):
             return None
         return card.read(weights.locate(section.weights, self.runs))
 
     def learners(self, stage: int) -> list[Learner]:
+        """Who learns in a stage, the recipe's own student first."""
         section = self.recipe.stages[stage]
         plugin: type[Stage] = find("stages", section.stage)
         return plugin.learners(section, f"stages.{stage}")
@@ -117,19 +185,40 @@ def deep_problems(room: Classroom, student: Model, teacher: LiveTeacher | None) 
     """What only shows with data and models at hand: methods that cannot work between them, impossible
     settings."""
     found: list[Problem] = []
+    before = None
     for i, stage in enumerate(room.recipe.stages):
-        learner_paths = {learner.path: learner for learner in room.learners(i)}
-        for path, learner in learner_paths.items():
-            for j, section in enumerate(learner.methods):
-                method = find("methods", section.method)(
-                    find("methods", section.method).Knobs(**_knobs(section))
-                )
-                if teacher is not None:
-                    why = method.problems(student.shapes, teacher.shapes)
-                    found += [Problem(f"{path}.methods.{j}", reason) for reason in why]
+        ours = student.shapes if room.section(i) == room.recipe.student else room.student(i).shapes
+        theirs = teacher.shapes if teacher is not None else ours
+        if stage.more.get("taught_by") == "previous" and before is not None:
+            theirs = before
+        learners = room.learners(i)
+        peers = replace(ours, members=sum(learner.peer for learner in learners) - 1)
+        for path, learner in {learner.path: learner for learner in learners}.items():
+            found += _unfit(learner, path, ours, peers if learner.peer else theirs)
         if stage.schedule.name == "step":
             found += _milestone_problems(stage.schedule.more["milestones"], f"stages.{i}.schedule.milestones")
+        before = ours
     return found
+
+
+def _unfit(learner: Learner, path: str, student: Shapes, teacher: Shapes) -> list[Problem]:
+    """Why methods cannot work between such models."""
+    found = []
+    for j, section in enumerate(learner.methods):
+        plugin = find("methods", section.method)
+        why = plugin(plugin.Knobs(**_knobs(section))).problems(student, teacher)
+        found += [Problem(f"{path}.methods.{j}", reason) for reason in why]
+    return found
+
+
+def _go_on(trainee: Trainee, before: Alumnus) -> None:
+    """Take over what a student of that name had learned, and the parts of the methods that it goes on
+    with."""
+    trainee.module.load_state_dict(before.weights)
+    for name, method in trainee.lesson.methods.items():
+        mine, theirs = method.state_dict(), before.parts.get(name, {})
+        if mine.keys() == theirs.keys() and all(mine[key].shape == theirs[key].shape for key in mine):
+            method.load_state_dict(theirs)
 
 
 def require(problems: list[Problem]) -> None:

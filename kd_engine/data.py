@@ -184,6 +184,14 @@ class Draw(NamedTuple):
     views: np.ndarray
 
 
+class Batch(NamedTuple):
+    """A draw with its inputs (n, 3, S, S), normalised, and targets (n,), on the device."""
+
+    draw: Draw
+    inputs: Tensor
+    target: Tensor
+
+
 def epoch_order(n: int, epoch: int, seed: int, indices: np.ndarray | None = None) -> np.ndarray:
     """0 ... n-1, or the n given indices, in the order of that epoch."""
     order = shuffled(n, seed, ORDER, epoch)
@@ -280,17 +288,17 @@ class Batches:
     def targets(self, indices: np.ndarray) -> Tensor:
         return self._targets[torch.from_numpy(indices)].to(self.device, non_blocking=True)
 
-    def stream(self, draws: Iterable[Draw]) -> Generator[tuple[Draw, Tensor, Tensor], None, None]:
+    def stream(self, draws: Iterable[Draw]) -> Generator[Batch, None, None]:
         """Each draw with its inputs and targets, in order. What is not in memory is read ahead, by a thread
         that ends with the generator: close it when leaving early."""
         if self._pixels is not None:
             for draw in draws:
-                yield draw, *self(*draw)
+                yield Batch(draw, *self(*draw))
             return
-        with closing(_ahead(lambda draw: (draw, *self(*draw)), draws)) as made:
+        with closing(_ahead(lambda draw: Batch(draw, *self(*draw)), draws)) as made:
             yield from made
 
-    def all(self, batch_size: int) -> Generator[tuple[Draw, Tensor, Tensor], None, None]:
+    def all(self, batch_size: int) -> Generator[Batch, None, None]:
         """Every sample once, in order, unchanged: for evaluation."""
         numbers = np.arange(len(self))
         cuts = range(batch_size, len(self), batch_size)
@@ -314,16 +322,13 @@ class Batches:
         return self._pixels.index_select(0, torch.from_numpy(self._rows[indices]).to(self.device))
 
 
-Made = tuple[Draw, Tensor, Tensor]
-
-
 def _ahead(
-    make: Callable[[Draw], Made], draws: Iterable[Draw], depth: int = 2
-) -> Generator[Made, None, None]:
+    make: Callable[[Draw], Batch], draws: Iterable[Draw], depth: int = 2
+) -> Generator[Batch, None, None]:
     """`make` of each draw, in order, up to `depth` of them ahead of who asks."""
     rest = iter(draws)
     with ThreadPoolExecutor(1, thread_name_prefix="kd-data") as worker:
-        waiting: list[Future[Made]] = [worker.submit(make, draw) for draw in islice(rest, depth)]
+        waiting: list[Future[Batch]] = [worker.submit(make, draw) for draw in islice(rest, depth)]
         try:
             while waiting:
                 made = waiting.pop(0).result()

@@ -1,4 +1,9 @@
-"""The examination at the end of a run: every model once on the test part, untouched before."""
+"""The examination at the end of a run: every model once on the test part, untouched before.
+
+A run's end must not make people wait, so what costs more than one pass over the test part is left out here:
+corrupted images (four more passes), throughput, working memory and energy (seconds each). `kd evaluate` and
+the desktop's question measure them on the stored weights (kd_engine.examination).
+"""
 
 from __future__ import annotations
 
@@ -45,7 +50,7 @@ def final_figures(
         metrics = examine(room, student.module, logits, answers, main, cost)
         written[f"{name}/last"] = metrics
         yield say(Evaluated(student=name, weights="last", metrics=metrics))
-        figures[name] = _student_figures(student, metrics)
+        figures[name] = _student_figures(student, metrics) | ({"peer": True} if student.learner.peer else {})
         if main and student.best is not None and run.path(BEST).is_file():
             best = copy.deepcopy(student.module)
             weights.fit(best, weights.read_state(run.path(BEST)), str(run.path(BEST)))
@@ -65,12 +70,14 @@ def examine(
     with_latency: bool,
     cost: dict[str, int] | None = None,
 ) -> dict[str, Any]:
-    """All figures of a model from its logits on the test part: accuracy, closeness to the teacher, cost
-    (where it is known already, see evaluate.cost)."""
+    """All figures of a model from its logits on the test part: accuracy (Task.metrics), closeness to the
+    teacher (evaluate.against_teacher, gaps), cost (evaluate.cost, where it is known already) and, when
+    wanted, latency."""
     target = room.data.test.labels
     metrics = dict(room.task.metrics(logits, target))
     if teacher is not None:
         metrics |= evaluate.against_teacher(logits, teacher, target)
+        metrics["gaps"] = evaluate.gaps(logits, teacher, target)
     metrics |= evaluate.cost(module, room.data.size) if cost is None else cost
     if with_latency:
         metrics |= evaluate.latency(module, room.data.size, room.backend)

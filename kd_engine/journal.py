@@ -10,6 +10,8 @@ import time
 import traceback
 from typing import Any
 
+import numpy as np
+
 from kd_engine import card, checkpoint, weights
 from kd_engine import events as e
 from kd_engine.classroom import Classroom
@@ -19,7 +21,7 @@ from kd_engine.events import Event
 from kd_engine.gallery import Gallery, keep
 from kd_engine.snapshots import SAMPLES, name_of
 from kd_engine.standing import Standing
-from kd_engine.store import BEST, LAST, SUMMARY, RunFolder
+from kd_engine.store import BEST, LAST, SUMMARY, RunFolder, assistant_file
 from kd_engine.trainee import Report, Trainee
 
 REPORT_S = 0.05  # a report waits for the device once, so there are at most twenty a second
@@ -120,24 +122,36 @@ class Journal:
         After the checkpoint, which holds them too: so the best never come from a future that a kill undid,
         and a resume can write what a kill left unwritten.
         """
-        recipe, run, at = self._now.recipe, self.run, self._now.at
-        made = card.make(recipe.student, room.data, name=recipe.name, run=run.name, step=at.step)
-        state = self._now.students[0].module.state_dict()
         for name in (LAST, BEST) if self._now.best_now else (LAST,):
-            weights.save_state(run.path(name), state, card.to_metadata(made))
+            self._keep_student(room, self._now.at.stage, name)
 
-    def samples(self, gallery: Gallery) -> Event:
-        """The pictures of the strip, and what the teacher says of them: the same for the whole run."""
+    def keep_assistant(self, room: Classroom, stage: int) -> None:
+        """The student that ends a stage and teaches the next."""
+        self._keep_student(room, stage, assistant_file(stage))
+
+    def _keep_student(self, room: Classroom, stage: int, name: str) -> None:
+        recipe, run = self._now.recipe, self.run
+        made = card.make(
+            room.section(stage), room.data, name=recipe.name, run=run.name, step=self._now.at.step
+        )
+        state = self._now.students[0].module.state_dict()
+        weights.save_state(run.path(name), state, card.to_metadata(made))
+
+    def samples(self, gallery: Gallery, teacher: np.ndarray | None = None) -> Event:
+        """The pictures of the strip, and what the teacher says of them and of the validation part: the same
+        for the whole run. teacher: see Gallery.labels."""
         path = self.run.path(SAMPLES)
         if not path.exists():
-            keep(self.run, SAMPLES, gallery.samples())
+            keep(self.run, SAMPLES, {**gallery.samples(), **gallery.labels(teacher)})
         return self.say(e.SamplesReady(path=str(path), part=gallery.part))
 
-    def snapshot(self, gallery: Gallery) -> Event:
-        """What the student sees of them now."""
+    def snapshot(self, gallery: Gallery, said: np.ndarray | None = None) -> Event:
+        """What the student sees of them now. said: its logits on the validation part, see
+        Gallery.choices."""
         now = self._now
         student, epoch = now.students[0], now.epochs
-        path = keep(self.run, name_of(epoch), gallery.snapshot(student.module, student.taps, epoch))
+        arrays = gallery.snapshot(student.module, student.taps, epoch)
+        path = keep(self.run, name_of(epoch), {**arrays, **gallery.choices(student.module, said)})
         return self.say(e.SnapshotSaved(stage=now.at.stage, epoch=epoch, step=now.at.step, path=path))
 
     def summarise(self, status: str, figures: dict[str, Any] | None = None) -> dict[str, Any]:

@@ -8,16 +8,31 @@ batches.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
+from functools import reduce
+from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from kd_engine.errors import KdError
 from kd_engine.methods import Method
+from kd_engine.schedules import Clock
 from kd_engine.signals import Shapes, Signals
 from kd_engine.taps import Reader, Tap
 from kd_engine.tasks import Task
 
 LABEL = "label"  # the name of the supervised term
+
+
+class Losses(NamedTuple):
+    """What a batch cost. terms: raw, by name; weighted: what they add to the total; hits: the task's (right,
+    counted) answers, for the accuracy."""
+
+    total: Tensor
+    terms: dict[str, Tensor]
+    weighted: dict[str, Tensor]
+    hits: tuple[Tensor, Tensor]
 
 
 class Lesson(nn.Module):
@@ -34,8 +49,8 @@ class Lesson(nn.Module):
         methods: Mapping[str, Method],
         shapes: tuple[Shapes, Shapes] | None,
     ) -> None:
-        """methods: by the name of their terms (see `term_names`). shapes: of student and teacher; None
-        without one."""
+        """methods: by the name of their terms (see `term_names`). shapes: of student and teacher (the
+        student's twice where there is none); None without methods."""
         super().__init__()
         self.student = student
         self.methods = nn.ModuleDict(methods)
@@ -57,29 +72,39 @@ class Lesson(nn.Module):
     @property
     def needs_teacher(self) -> bool:
         """Whether any loss in force asks what the teacher says."""
-        return any(self.weights[name] for name in self.methods)
+        return any(
+            self.weights[name] and _method(method).needs_teacher for name, method in self.methods.items()
+        )
 
-    def forward(
-        self, inputs: Tensor, teacher: Signals | None, target: Tensor
-    ) -> tuple[Tensor, dict[str, Tensor], tuple[Tensor, Tensor]]:
-        """The weighted sum; every term raw, by name; and the task's (right, counted) answers, for the
-        accuracy.
+    def set_clock(self, clock: Clock) -> None:
+        """How far the stage is: for weights and temperatures that change over it."""
+        for method in self.methods.values():
+            _method(method).clock = clock
 
-        inputs (N, 3, H, W); target (N,), or as the task says.
+    def hear(self, inputs: Tensor, samples: Tensor | None = None) -> Signals:
+        """What the student says of a batch (N, 3, H, W). samples: their numbers in the training part,
+        (N,)."""
+        return replace(self._reader(inputs), samples=samples)
+
+    def forward(self, said: Signals, teacher: Signals | None, target: Tensor) -> Losses:
+        """The weighted sum of the losses, and each of them. said: by the student, from `hear`; target (N,),
+        or as the task says. Methods that need no teacher are shown the student's own signals where there is
+        none.
         """
-        signals = self._reader(inputs)
-        terms: dict[str, Tensor] = {}
-        total = signals.logits.new_zeros(())
+        raw: dict[str, Tensor] = {}
+        weighted: dict[str, Tensor] = {}
         if self.weights[LABEL]:
-            terms[LABEL] = self.task.label_loss(signals.logits, target)
-            total = total + self.weights[LABEL] * terms[LABEL]
+            raw[LABEL] = self.task.label_loss(said.logits, target)
+            weighted[LABEL] = self.weights[LABEL] * raw[LABEL]
         for name, method in self.methods.items():
-            if self.weights[name] and teacher is not None:
-                terms[name] = _sum(method(signals, teacher, target))
-                total = total + self.weights[name] * terms[name]
-        if not terms:  # every weight is zero: nothing to learn, yet a step must have a gradient
-            total = signals.logits.sum() * 0.0
-        return total, terms, self.task.hits(signals.logits.detach(), target)
+            method = _method(method)
+            if not self.weights[name] or (teacher is None and method.needs_teacher):
+                continue
+            raw[name] = _sum(method(said, said if teacher is None else teacher, target))
+            weighted[name] = self.weights[name] * method.strength(teacher) * raw[name]
+        # every weight may be zero: nothing to learn, yet a step must have a gradient
+        total = reduce(torch.add, weighted.values()) if weighted else said.logits.sum() * 0.0
+        return Losses(total, raw, weighted, self.task.hits(said.logits.detach(), target))
 
     def close(self) -> None:
         """Take the ears off the student."""
@@ -100,3 +125,8 @@ def _sum(terms: dict[str, Tensor]) -> Tensor:
     for term in rest:
         first = first + term
     return first
+
+
+def _method(module: nn.Module) -> Method:
+    assert isinstance(module, Method)
+    return module

@@ -157,6 +157,7 @@ class StageSection(_Section):
     label_weight: float = 1.0
     methods: tuple[MethodSection, ...] = ()
     rivals: tuple[RivalSection, ...] = ()
+    student: ModelSection | None = None  # an assistant: a model of this stage's own, which teaches the next
 
 
 class Recipe(RecipeKnobs):
@@ -165,6 +166,7 @@ class Recipe(RecipeKnobs):
     version: Literal[1] = 1
     data: DataSection
     teacher: ModelSection | None = None
+    more_teachers: tuple[ModelSection, ...] = ()  # whom methods for several teachers hear beside `teacher`
     student: ModelSection
     stages: tuple[StageSection, ...]
     hardware: HardwareKnobs = HardwareKnobs()
@@ -252,11 +254,9 @@ def complete(document: Mapping[str, Any], catalog: Catalog) -> dict[str, Any]:
         **data,
     }
     for role in ("teacher", "student"):
-        if full.get(role) is not None:
-            defaults = _defaults(catalog.model_knobs(full[role]["model"]))
-            full[role] = {"weights": None, **defaults, **full[role]}
-        else:
-            full[role] = None
+        full[role] = None if full.get(role) is None else _complete_model(full[role], catalog)
+    if full.get("more_teachers"):
+        full["more_teachers"] = [_complete_model(model, catalog) for model in full["more_teachers"]]
     full["stages"] = [_complete_stage(stage, catalog) for stage in full["stages"]]
     full["hardware"] = {**_defaults(knobs_of(HardwareKnobs)), **full.get("hardware", {})}
     return full
@@ -317,12 +317,18 @@ def _index(part: str) -> int:
     return int(part)
 
 
+def _complete_model(section: Mapping[str, Any], catalog: Catalog) -> dict[str, Any]:
+    return {"weights": None, **_defaults(catalog.model_knobs(section["model"])), **section}
+
+
 def _complete_stage(stage: Mapping[str, Any], catalog: Catalog) -> dict[str, Any]:
     entry = catalog.entry("stages", stage["stage"])
     full = {**_defaults(entry.knobs), **stage}
     for kind, default in (("optimizer", "sgd"), ("schedule", "cosine")):
         section = full.get(kind, {"name": default})
         full[kind] = {**_defaults(catalog.knobs(f"{kind}s", section["name"])), **section}
+    if full.get("student") is not None:
+        full["student"] = _complete_model(full["student"], catalog)
     if "methods" in entry.facts["parts"]:
         full["methods"] = [_complete_method(method, catalog) for method in full.get("methods", ())]
     if "rivals" in entry.facts["parts"]:

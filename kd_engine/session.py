@@ -20,9 +20,9 @@ from kd_engine import checkpoint
 from kd_engine import events as e
 from kd_engine.backend import Backend, own_threads, seeded
 from kd_engine.checkpoint import Change, Checkpoint
-from kd_engine.classroom import Classroom, deep_problems, require
+from kd_engine.classroom import Alumnus, Classroom, deep_problems, require
 from kd_engine.commands import Command
-from kd_engine.data import labelled_plan, plan
+from kd_engine.data import Batch, labelled_plan, plan
 from kd_engine.errors import StoreError
 from kd_engine.events import Event
 from kd_engine.failures import explain
@@ -32,9 +32,11 @@ from kd_engine.journal import Journal
 from kd_engine.models import count_parameters
 from kd_engine.optim import rate_factor
 from kd_engine.recipe import Recipe, get_at
+from kd_engine.schedules import Clock
+from kd_engine.signals import Signals, together
 from kd_engine.standing import Standing
 from kd_engine.steering import Mailbox, Steering, Stopped
-from kd_engine.store import ENVIRONMENT, RESUME, RunFolder, Store
+from kd_engine.store import ENVIRONMENT, RESUME, RunFolder, Store, assistant_file
 from kd_engine.teacher import LiveTeacher
 from kd_engine.trainee import Report
 from kd_engine.validation import Validation
@@ -62,7 +64,9 @@ class Session:
         self._now = Standing(recipe, recipe.document())
         self._changes = sorted(changes, key=lambda change: change[0])
         self._saved: Checkpoint | None = None  # what to go on from
-        self._teacher: LiveTeacher | None = None
+        self._teacher: LiveTeacher | None = None  # the recipe's
+        self._taught_by: LiveTeacher | None = None  # of the stage that is going
+        self._before: dict[str, Alumnus] = {}  # the students of the last stage, by name
         self._mail = Mailbox()
         self._stream = own_threads(self._live())
 
@@ -115,8 +119,9 @@ class Session:
             yield self._failed(error)
         finally:
             self._now.dismiss()
-            if self._teacher is not None:
-                self._teacher.close()
+            for teacher in (self._teacher, self._taught_by):
+                if teacher is not None:
+                    teacher.close()
             if self.run is not None:
                 self.run.close()
 
@@ -153,7 +158,7 @@ class Session:
             yield self._say(e.Preparing(what="teacher", detail=recipe.teacher.model))
         self._teacher = room.teacher()
         yield self._say(e.Preparing(what="student", detail=recipe.student.model))
-        self._student = room.student()
+        self._student = room.student(self._now.at.stage)
         for note in room.notes:
             yield self._journal.notice("warning", "model", note)
         require(deep_problems(room, self._student, self._teacher))
@@ -180,7 +185,10 @@ class Session:
     def _stage(self, number: int) -> Events:
         now, stage, room = self._now, self._now.recipe.stages[number], self._room
         now.dismiss()
-        now.students = room.trainees(number, self._student, self._teacher)
+        if number and self._saved is None and room.begins_anew(number):
+            self._student = room.student(number)
+        yield from self._invite(number)
+        now.students = room.trainees(number, self._student, self._taught_by, self._before)
         if self._saved is not None:
             now.restore(self._saved)
             self._saved = None
@@ -196,7 +204,7 @@ class Session:
                 epochs=stage.epochs,
                 steps_per_epoch=steps,
                 students=[student.name for student in now.students],
-                model=now.recipe.student.model,
+                model=room.section(number).model,
                 parameters=count_parameters(now.students[0].module),
                 classes=list(room.data.classes),
             )
@@ -211,7 +219,29 @@ class Session:
         self._journal.start_clock()
         while now.at.epoch < stage.epochs:
             yield from self._epoch(steps)
+        self._before = {student.name: Alumnus.of(student) for student in now.students}
         self._student.module.load_state_dict(now.students[0].module.state_dict())
+        if self._teaches_next(number):
+            self._journal.keep_assistant(room, number)
+
+    def _invite(self, number: int) -> Events:
+        """The teacher of a stage: the recipe's, or the student of the stage before."""
+        if self._taught_by is not None and self._taught_by is not self._teacher:
+            self._taught_by.close()
+        self._taught_by = self._teacher
+        if number and self._teaches_next(number - 1):
+            assert self.run is not None
+            weights = self.run.path(assistant_file(number - 1))
+            self._taught_by = self._room.assistant(number - 1, weights)
+            if self._teacher is None:
+                self._validation = Validation(self._room, self._taught_by)
+            model, size = self._room.section(number - 1).model, count_parameters(self._taught_by.module)
+            yield self._say(e.TeacherReady(model=model, parameters=size, top1=None))
+
+    def _teaches_next(self, number: int) -> bool:
+        """Whether the student of a stage is the teacher of the next."""
+        after = self._now.recipe.stages[number + 1 : number + 2]
+        return bool(after) and after[0].more.get("taught_by") == "previous"
 
     def _epoch(self, steps: int) -> Events:
         now, stage, data = self._now, self._now.stage, self._room.data
@@ -229,7 +259,8 @@ class Session:
                 if now.at.batch != done or now.at.epoch != epoch:
                     return  # gone back to the last checkpoint, after a loss that was no number
                 rate = rate_factor(stage.schedule, epoch * steps + done, stage.epochs * steps, steps)
-                self._step(rate, next(batches)[1:], next(labelled)[1:] if fair else None)
+                clock = Clock(epoch + (done + 1) / steps, (epoch * steps + done + 1) / (stage.epochs * steps))
+                self._step(rate, clock, next(batches), next(labelled) if fair else None)
                 if self._journal.due():
                     yield from self._steering.report()
                 if done + 1 < steps and time.monotonic() - self._saved_at > CHECKPOINT_S:
@@ -240,30 +271,41 @@ class Session:
         else:
             yield from self._end_epoch()
 
-    def _step(
-        self,
-        rate: float,
-        batch: tuple[torch.Tensor, torch.Tensor],
-        labelled: tuple[torch.Tensor, torch.Tensor] | None,
-    ) -> None:
+    def _step(self, rate: float, clock: Clock, batch: Batch, labelled: Batch | None) -> None:
         """One optimizer step of every student, on one pass of the teacher. labelled: the batch of those who
         learn from labels alone, where some labels are withheld."""
         now, lay_out = self._now, self._room.backend.lay_out
         lr = rate * float(get_at(now.document, f"stages.{now.at.stage}.optimizer.lr"))
-        inputs, target = lay_out(batch[0]), batch[1]
+        batch = batch._replace(inputs=lay_out(batch.inputs))
         teacher = None
-        if self._teacher is not None and any(student.lesson.needs_teacher for student in now.students):
-            teacher = self._teacher.signals(inputs)
+        if self._taught_by is not None and any(
+            student.lesson.needs_teacher and not student.learner.peer for student in now.students
+        ):
+            teacher = self._taught_by.signals(batch)
+        peers = self._hear_peers(batch)
         for student in now.students:
             with seeded(now.recipe.seed, "step", now.at.step):
                 if student.learner.labels_only and labelled is not None:
-                    student.learn(now.at.step, lr, lay_out(labelled[0]), None, labelled[1])
+                    alone = labelled._replace(inputs=lay_out(labelled.inputs))
+                    student.learn(now.at.step, lr, alone, None, clock)
+                elif student.name in peers:
+                    others = [said for name, said in peers.items() if name != student.name]
+                    student.learn(now.at.step, lr, batch, together(others), clock, peers[student.name])
                 else:
-                    student.learn(now.at.step, lr, inputs, teacher, target)
+                    student.learn(now.at.step, lr, batch, teacher, clock)
         now.at.batch += 1
         now.at.step += 1
-        self._journal.images += len(target)
+        self._journal.images += len(batch.target)
         self._steering.step_made()
+
+    def _hear_peers(self, batch: Batch) -> dict[str, Signals]:
+        """What those who teach each other say, by name, before any of them takes the step."""
+        said = {}
+        for student in self._now.students:
+            if student.learner.peer:
+                with seeded(self._now.recipe.seed, "step", self._now.at.step, student.name):
+                    said[student.name] = student.hear(batch)
+        return said
 
     def _end_epoch(self) -> Events:
         now, stage = self._now, self._now.stage
@@ -300,7 +342,11 @@ class Session:
         assert self.run is not None
         yield self._say(e.Preparing(what="evaluate"))
         figures = yield from final_figures(
-            self._room, self._teacher, self._now.students, self.run, self._say_unless_stopped
+            self._room,
+            self._teacher or self._taught_by,
+            self._now.students,
+            self.run,
+            self._say_unless_stopped,
         )
         self._mail.stop_if_asked()
         yield from self._steering.refuse_rest()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from torch import Tensor
@@ -23,7 +23,8 @@ class Classifier(NamedTuple):
 class Signals:
     """One model's answers to one batch.
 
-    logits: (..., C). taps: by name, e.g. `stage1` (N, C, H, W), `block1` (N, T, D), `embedding` (N, D).
+    logits: (..., C). taps: by name, e.g. `stage1` (N, C, H, W), `block1` (N, T, D), `embedding` (N, D),
+    `preact1` (N, C, H, W) before stage 1's last activation, `value.block1` (N, heads, T, D / heads).
     attention: by block, (N, heads, T, T), rows sum to one; empty for models without attention. classifier:
     None for a model that does not end in a linear layer. samples: (N,) int64, the number of each sample in
     the training part, in a run. members: what each of several teachers said, the main one first, whose
@@ -76,3 +77,8 @@ class Shapes:
     classifier: bool = False
     samples: int = 0
     members: int = 1
+
+
+def together(members: Sequence[Signals]) -> Signals:
+    """What several teachers said of one batch; the first stands for all where a method hears only one."""
+    return replace(members[0], members=tuple(members)) if len(members) > 1 else members[0]

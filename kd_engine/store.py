@@ -40,6 +40,11 @@ PATIENCE_S = 1.0  # of one who wants the lock
 GLANCE_S = 0.005  # of one who only looks
 
 
+def assistant_file(stage: int) -> str:
+    """Where the student is kept that ended a stage and teaches the next."""
+    return f"stage_{stage}.safetensors"
+
+
 @dataclass(frozen=True)
 class RunInfo:
     """One row of the table of runs, read without opening anything large.

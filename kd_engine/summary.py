@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 from kd_engine.events import STUDENT
 
@@ -14,11 +14,13 @@ def summarise(
     """Put the final figures together. Accuracies are fractions on the test part, of the last weights.
 
     students: per name the keys of `Evaluated.metrics`, the recipe's own first. retention: the student's
-    accuracy over the teacher's; gain: the student's minus the first rival's; size_ratio: the teacher's
-    bytes over the student's. None where there is no teacher, or no rival.
+    accuracy over the teacher's; gain: the student's minus that of `rival`, the first who is not a peer;
+    size_ratio: the teacher's bytes over the student's. None where there is no teacher, or no rival.
     """
     student = students[STUDENT]
-    rivals = [figures for name, figures in students.items() if name != STUDENT]
+    rival = next(
+        (name for name, figures in students.items() if name != STUDENT and not figures.get("peer")), None
+    )
     top1 = student["top1_test_last"]
     teacher_top1 = teacher["top1_test"] if teacher else None
     return {
@@ -26,7 +28,8 @@ def summarise(
         "students": students,
         "teacher": teacher,
         "retention": top1 / teacher_top1 if teacher_top1 else None,
-        "gain": top1 - rivals[0]["top1_test_last"] if rivals else None,
+        "gain": top1 - students[rival]["top1_test_last"] if rival else None,
+        "rival": rival,
         "size_ratio": teacher["bytes"] / student["bytes"] if teacher else None,
     }
 
@@ -38,8 +41,7 @@ def closing_line(summary: dict[str, Any]) -> str:
     if summary["retention"] is not None:
         line += f", keeps {summary['retention']:.1%} of the teacher at 1/{summary['size_ratio']:.1f} the size"
     if summary["gain"] is not None:
-        rival = next(name for name in summary["students"] if name != STUDENT)
-        line += f", {summary['gain'] * 100:+.1f} points over {rival}"
+        line += f", {summary['gain'] * 100:+.1f} points over {summary['rival']}"
     return line + "."
 
 
@@ -71,17 +73,52 @@ def duration(seconds: float) -> str:
     )
 
 
-# Every figure that people are told, in the order in which they are: its name for them, and how it is written.
-FIGURES: dict[str, tuple[str, Callable[[float], str]]] = {
-    "top1": ("accuracy (top-1)", lambda share: f"{share:.2%}"),
-    "top5": ("top-5", lambda share: f"{share:.2%}"),
-    "nll": ("loss (nats a sample)", lambda nats: f"{nats:.4f}"),
-    "agreement": ("same answer as the teacher", lambda share: f"{share:.2%}"),
-    "kl": ("distance to the teacher (KL, nats)", lambda nats: f"{nats:.4f}"),
-    "retention": ("share of the teacher's accuracy", lambda share: f"{share:.2%}"),
-    "parameters": ("parameters", count),
-    "macs": ("multiply-adds an image", many),
-    "bytes": ("weights on disk", size),
-    "latency_ms_p50": ("one image takes (median)", lambda ms: f"{ms:.3g} ms"),
-    "latency_ms_p95": ("one image takes (95th percentile)", lambda ms: f"{ms:.3g} ms"),
+class Figure(NamedTuple):
+    """A figure for people. label: its name; written: how its value is; section: of the table it stands in."""
+
+    label: str
+    written: Callable[[float], str]
+    section: str
+
+
+def _accuracy(label: str, section: str = "Accuracy") -> Figure:
+    return Figure(label, lambda share: f"{share:.2%}", section)
+
+
+TEACHER, ROBUST, COST = "Closeness to the teacher", "Accuracy on corrupted images", "Cost"
+
+# Every figure that people are told, in the order in which they are. A dot leads into a nested one.
+FIGURES: dict[str, Figure] = {
+    "top1": _accuracy("accuracy (top-1)"),
+    "top5": _accuracy("top-5"),
+    "macro.precision": _accuracy("precision, mean over classes"),
+    "macro.recall": _accuracy("recall, mean over classes"),
+    "macro.f1": _accuracy("F1, mean over classes"),
+    "nll": Figure("loss (nats a sample)", lambda nats: f"{nats:.4f}", "Accuracy"),
+    "ece": _accuracy("calibration error"),
+    "agreement": _accuracy("same answer as the teacher", TEACHER),
+    "kl": Figure("distance to the teacher (KL, nats)", lambda nats: f"{nats:.4f}", TEACHER),
+    "retention": _accuracy("share of the teacher's accuracy", TEACHER),
+    "top1_noise": _accuracy("with noise", ROBUST),
+    "top1_blur": _accuracy("blurred", ROBUST),
+    "top1_contrast": _accuracy("with less contrast", ROBUST),
+    "top1_jpeg": _accuracy("after JPEG compression", ROBUST),
+    "top1_corrupted": _accuracy("mean of these", ROBUST),
+    "parameters": Figure("parameters", count, COST),
+    "macs": Figure("multiply-adds an image", many, COST),
+    "bytes": Figure("weights on disk", size, COST),
+    "latency_ms_p50": Figure("one image takes (median)", lambda ms: f"{ms:.3g} ms", COST),
+    "latency_ms_p95": Figure("one image takes (95th percentile)", lambda ms: f"{ms:.3g} ms", COST),
+    "batch": Figure("images at once, for the next two", count, COST),
+    "images_per_s": Figure("images a second", count, COST),
+    "memory_bytes": Figure("working memory, beyond the weights", size, COST),
+    "energy_j_per_1000": Figure("energy of 1,000 images", lambda joules: f"{joules:.3g} J", COST),
 }
+
+
+def figure(metrics: Mapping[str, Any], name: str) -> float | None:
+    """The value of one of FIGURES in a model's metrics; None where it was not measured, or is no number."""
+    value: Any = metrics
+    for key in name.split("."):
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value if isinstance(value, (int, float)) and not isinstance(value, bool) else None

@@ -15,21 +15,25 @@ import torch
 from torch import Tensor, nn
 
 from kd_engine.errors import KdError, did_you_mean
-from kd_engine.signals import Shapes, Signals
+from kd_engine.signals import Classifier, Shapes, Signals
 
-Layout = Literal["map", "tokens", "vector", "attention"]
+Layout = Literal["map", "tokens", "vector", "attention", "values"]
 ATTENTION = "attention."  # starts the name of every attention tap
+VALUE = "value."  # and of every tap of the values that attention mixes
+PREACT = "preact"  # and of every map that is also heard after its activation
 
 
 @dataclass(frozen=True)
 class Tap:
     """A named place in a model.
 
-    name: `stem`, `stage1` ... `stageK`, `block1` ... `blockK`, `embedding`; for attention weights
-    `attention.block1` ..., which Signals keep as `attention["block1"]`. path: of the submodule whose
-    output is read; of: or whose first input. layout: map (N, C, H, W), tokens (N, T, D), vector (N, D) (a
-    map is averaged over its places), or attention (N, heads, T, T) weights. channels_last: the model
-    itself has the map as (N, H, W, C), as Swin does.
+    name: `stem`, `stage1` ... `stageK`, `block1` ... `blockK`, `embedding`; `preact1` ... `preactK` for the
+    stages before their last activation; for attention weights `attention.block1` ..., which Signals keep
+    as `attention["block1"]`, and for the values that they mix `value.block1` ..., kept under that name.
+    path: of the submodule whose output is read; of: or whose first input (of its last call, where it is
+    called more than once). layout: map (N, C, H, W), tokens (N, T, D), vector (N, D) (a map is averaged
+    over its places), attention (N, heads, T, T) weights, or values (N, heads, T, D / heads).
+    channels_last: the model itself has the map as (N, H, W, C), as Swin does.
     """
 
     name: str
@@ -61,6 +65,8 @@ class Reader:
         for module in modules.values():
             if getattr(module, "inplace", False) is True:
                 module.inplace = False
+        linear = [module for module in modules.values() if isinstance(module, nn.Linear)]
+        self._last = linear[-1] if linear else None
         self._hooks = [self._listen(modules[tap.path], tap) for tap in self.taps]
 
     def __call__(self, inputs: Tensor) -> Signals:
@@ -76,7 +82,8 @@ class Reader:
         attention = {
             tap.name.removeprefix(ATTENTION): seen[tap] for tap in self.taps if tap.layout == "attention"
         }
-        return Signals(logits, maps, attention)
+        last = None if self._last is None else Classifier(self._last.weight, self._last.bias)
+        return Signals(logits, maps, attention, last)
 
     def close(self) -> None:
         """Take the hooks off. Idempotent."""

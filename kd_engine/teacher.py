@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from kd_engine.backend import Backend
+from kd_engine.data import Batch
 from kd_engine.errors import KdError
-from kd_engine.signals import Shapes, Signals
+from kd_engine.signals import Shapes, Signals, together
 from kd_engine.taps import Reader, Tap
 
 
@@ -48,10 +49,27 @@ class LiveTeacher:
         self._reader = Reader(self.module, [self.taps[name] for name in wanted])
 
     @torch.no_grad()
-    def signals(self, inputs: Tensor) -> Signals:
-        """What the teacher says of a batch (N, 3, H, W)."""
+    def signals(self, batch: Batch) -> Signals:
+        """What the teacher says of a batch."""
         with self._backend.autocast():
-            return self._reader(inputs)
+            return self._reader(batch.inputs)
 
     def close(self) -> None:
         self._reader.close()
+
+
+class Teachers(LiveTeacher):
+    """Several at once: the first is the teacher for all that hears one only; the others say their logits."""
+
+    def __init__(self, models: Sequence[Model], backend: Backend) -> None:
+        super().__init__(models[0], backend)
+        self.shapes = replace(self.shapes, members=len(models))
+        self._others = [LiveTeacher(model, backend) for model in models[1:]]
+
+    def signals(self, batch: Batch) -> Signals:
+        return together([super().signals(batch), *(other.signals(batch) for other in self._others)])
+
+    def close(self) -> None:
+        super().close()
+        for other in self._others:
+            other.close()

@@ -7,13 +7,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from kd_engine.backend import Backend
-from kd_engine.lesson import LABEL, Lesson, term_names
+from kd_engine.data import Batch
+from kd_engine.lesson import LABEL, Lesson, Losses, term_names
 from kd_engine.methods import Method, create
 from kd_engine.optim import make_optimizer, set_rate
 from kd_engine.recipe import MethodSection, NamedSection, get_at
+from kd_engine.schedules import END, Clock
 from kd_engine.signals import Shapes, Signals
 from kd_engine.stages import Learner
 from kd_engine.taps import Tap
@@ -68,8 +70,7 @@ class Trainee:
         backend.place(self.lesson)
         self.optimizer = make_optimizer(optimizer, self.lesson.parameters())
         self.scaler = backend.scaler()
-        self._records: list[tuple[int, Tensor, dict[str, Tensor], dict[str, float]]] = []
-        self._hits: list[tuple[Tensor, Tensor]] = []
+        self._records: list[tuple[int, Losses]] = []
         self.epoch = Report()  # over the epoch so far
         # Best validation top-1, and after which epoch; without a validation part None, and the last epoch.
         self.best: tuple[float | None, int] | None = None
@@ -84,25 +85,42 @@ class Trainee:
             method.knobs = type(method).Knobs(**{key: v for key, v in values.items() if key != "method"})
             self.lesson.weights[name] = float(values["weight"])
 
-    def learn(self, step: int, lr: float, inputs: Tensor, teacher: Signals | None, target: Tensor) -> None:
-        """One optimizer step. Nothing here waits for the device: numbers are read when a report is made."""
+    def hear(self, batch: Batch) -> Signals:
+        """What the student says of a batch while it learns."""
+        self.lesson.train()
+        samples = torch.from_numpy(batch.draw.indices).to(batch.target.device, non_blocking=True)
+        with self.backend.autocast():
+            return self.lesson.hear(batch.inputs, samples)
+
+    def learn(
+        self,
+        step: int,
+        lr: float,
+        batch: Batch,
+        teacher: Signals | None,
+        clock: Clock = END,
+        said: Signals | None = None,
+    ) -> None:
+        """One optimizer step. said: what `hear` answered for this batch, where it was asked already.
+
+        Nothing here waits for the device: numbers are read when a report is made.
+        """
         self.lr = lr
         set_rate(self.optimizer, lr)
-        self.module.train()
+        self.lesson.set_clock(clock)
         self.optimizer.zero_grad(set_to_none=True)
+        said = self.hear(batch) if said is None else said
         with self.backend.autocast():
-            total, terms, hits = self.lesson(inputs, teacher, target)
+            losses: Losses = self.lesson(said, teacher, batch.target)
         scaler = self.scaler
         if scaler.is_enabled():
-            scaler.scale(total).backward()
+            scaler.scale(losses.total).backward()  # type: ignore[no-untyped-call]
             scaler.step(self.optimizer)
             scaler.update()
         else:
-            total.backward()
+            losses.total.backward()  # type: ignore[no-untyped-call]
             self.optimizer.step()
-        detached = {name: term.detach() for name, term in terms.items()}
-        self._records.append((step, total.detach(), detached, dict(self.lesson.weights)))
-        self._hits.append(hits)
+        self._records.append((step, _detached(losses)))
 
     def report(self) -> Report:
         """Means since the last report; also added to the epoch's. Waits for the device once."""
@@ -110,7 +128,7 @@ class Trainee:
         if self._records:
             self._fill(made)
             _add(self.epoch, made)
-        self._records, self._hits = [], []
+        self._records = []
         return made
 
     def improved(self, top1: float | None, epoch: int) -> bool:
@@ -137,28 +155,39 @@ class Trainee:
             self.scaler.load_state_dict(state["scaler"])
         self.epoch = Report(**{**state["epoch"], "bad_terms": tuple(state["epoch"]["bad_terms"])})
         self.best = tuple(state["best"]) if state["best"] else None
-        self._records, self._hits = [], []
+        self._records = []
 
     def close(self) -> None:
         self.lesson.close()
 
     def _fill(self, made: Report) -> None:
-        flat = torch.stack(
-            [value.float() for _, total, terms, _ in self._records for value in (total, *terms.values())]
-        )
-        hits = torch.stack([torch.stack(pair) for pair in self._hits]).sum(0)
-        numbers = iter(flat.tolist())  # waits for the device: once a report, not once a step
-        made.right, made.counted = hits.tolist()
-        for step, _, terms, weights in self._records:
+        values = [
+            value.float()
+            for _, losses in self._records
+            for value in (losses.total, *losses.terms.values(), *losses.weighted.values(), *losses.hits)
+        ]
+        numbers = iter(torch.stack(values).tolist())  # waits for the device: once a report, not once a step
+        for step, losses in self._records:
             loss = next(numbers)
-            values = {name: next(numbers) for name in terms}
+            terms = {name: next(numbers) for name in losses.terms}
+            weighted = {name: next(numbers) for name in losses.weighted}
+            made.right += next(numbers)
+            made.counted += next(numbers)
             if made.bad is None and not math.isfinite(loss):
                 made.bad = step
-                made.bad_terms = tuple(name for name, value in values.items() if not math.isfinite(value))
+                made.bad_terms = tuple(name for name, value in terms.items() if not math.isfinite(value))
             made.loss += loss / made.steps
-            for name, value in values.items():
-                made.terms[name] = made.terms.get(name, 0.0) + value / made.steps
-                made.weighted[name] = made.weighted.get(name, 0.0) + weights[name] * value / made.steps
+            for whole, part in ((made.terms, terms), (made.weighted, weighted)):
+                for name, value in part.items():
+                    whole[name] = whole.get(name, 0.0) + value / made.steps
+
+
+def _detached(losses: Losses) -> Losses:
+    """The numbers without what they were computed from."""
+    raw, weighted = (
+        {name: term.detach() for name, term in terms.items()} for terms in (losses.terms, losses.weighted)
+    )
+    return Losses(losses.total.detach(), raw, weighted, losses.hits)
 
 
 def _knobs(section: MethodSection) -> dict[str, Any]:

@@ -4,7 +4,7 @@ kd_engine.session."""
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from kd_engine.events import STUDENT
 from kd_engine.knobs import Knobs, knob
@@ -18,6 +18,12 @@ class StageKnobs(Knobs):
     epochs: int = knob(10, "How often the student sees every image.", low=1, high=10_000, scale="log")
     batch_size: int = knob(128, "Images in one optimizer step.", low=1, high=65_536, scale="log")
     snapshots: bool = knob(True, "Keep what the student sees after each epoch.", advanced=True)
+    start: Literal["continue", "fresh"] = knob(
+        "continue",
+        "In a later stage: go on with the weights of the stage before, or begin anew, as a born-again "
+        "student does. A student of another architecture always begins anew.",
+        advanced=True,
+    )
 
 
 @dataclass(frozen=True)
@@ -25,7 +31,8 @@ class Learner:
     """One student of a stage. path: where its weights stand in the recipe, so that live knobs find it.
 
     labels_only: it learns from labels alone, on batches of labelled samples where some labels are withheld:
-    as many steps as the others, so that the comparison is fair to it.
+    as many steps as the others, so that the comparison is fair to it. peer: it is one of a class that teach
+    each other; all but the recipe's own start from weights of their own.
     """
 
     name: str
@@ -33,6 +40,7 @@ class Learner:
     label_weight: float
     methods: tuple[MethodSection, ...]
     labels_only: bool
+    peer: bool = False
 
 
 class Stage(Plugin):
@@ -40,9 +48,11 @@ class Stage(Plugin):
 
     Knobs: ClassVar[type[Knobs]] = StageKnobs
     needs_teacher: ClassVar[bool] = False
+    needs_methods: ClassVar[bool] = False
     parts: ClassVar[tuple[str, ...]] = (
         "optimizer",
         "schedule",
+        "student",
     )  # structured settings it takes beside its knobs
 
     @classmethod
@@ -52,7 +62,11 @@ class Stage(Plugin):
 
     @classmethod
     def facts(cls) -> dict[str, Any]:
-        return {"needs_teacher": cls.needs_teacher, "parts": list(cls.parts)}
+        return {
+            "needs_teacher": cls.needs_teacher,
+            "needs_methods": cls.needs_methods,
+            "parts": list(cls.parts),
+        }
 
 
 Base = Stage
@@ -61,3 +75,11 @@ Base = Stage
 def learner(name: str, path: str, label_weight: float, methods: tuple[MethodSection, ...]) -> Learner:
     """A learner that is `labels_only` when it has no methods."""
     return Learner(name or STUDENT, path, label_weight, methods, labels_only=not methods)
+
+
+def rivals(stage: StageSection, path: str) -> list[Learner]:
+    """The rivals that the recipe names."""
+    return [
+        learner(rival.name, f"{path}.rivals.{i}", rival.label_weight, rival.methods)
+        for i, rival in enumerate(stage.rivals)
+    ]

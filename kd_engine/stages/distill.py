@@ -3,10 +3,12 @@ weight."""
 
 from __future__ import annotations
 
+from typing import Literal
+
 from kd_engine.events import STUDENT
 from kd_engine.knobs import knob
 from kd_engine.recipe import StageSection
-from kd_engine.stages import Learner, Stage, StageKnobs, learner
+from kd_engine.stages import Learner, Stage, StageKnobs, learner, rivals
 
 
 class DistillKnobs(StageKnobs):
@@ -19,6 +21,12 @@ class DistillKnobs(StageKnobs):
         scale="log",
         live=True,
         unit="weight",
+    )
+    taught_by: Literal["teacher", "previous"] = knob(
+        "teacher",
+        "Who teaches: the recipe's teacher, or the student of the stage before, as with a teacher assistant "
+        "or a born-again student.",
+        advanced=True,
     )
 
 
@@ -33,13 +41,8 @@ class Distill(Stage):
     )
     Knobs = DistillKnobs
     needs_teacher = True
-    parts = ("optimizer", "schedule", "methods", "rivals")
+    parts = ("optimizer", "schedule", "student", "methods", "rivals")
 
     @classmethod
     def learners(cls, stage: StageSection, path: str) -> list[Learner]:
-        student = learner(STUDENT, path, stage.label_weight, stage.methods)
-        rivals = [
-            learner(rival.name, f"{path}.rivals.{i}", rival.label_weight, rival.methods)
-            for i, rival in enumerate(stage.rivals)
-        ]
-        return [student, *rivals]
+        return [learner(STUDENT, path, stage.label_weight, stage.methods), *rivals(stage, path)]

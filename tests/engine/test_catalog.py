@@ -184,7 +184,7 @@ def test_a_toy_method_is_in_the_catalog_the_check_and_the_live_knobs(toy: Path) 
     found = catalogs.load()
     entry = found.entry("methods", "toy")
     assert (entry.title, entry.help) == ("Toy", "Logits as close as can be.")
-    assert [knob.name for knob in entry.knobs] == ["weight", "stretch"]
+    assert [knob.name for knob in entry.knobs if not knob.advanced] == ["weight", "stretch"]
     wrong = tiny.document(None, stages__0__methods=[{"method": "toy", "stretch": 5}])
     assert [str(problem) for problem in check(wrong, found)] == [
         "stages.0.methods.0.stretch: got 5, expected 0.5 to 2"

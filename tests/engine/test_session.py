@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from kd_engine import events as e
 from kd_engine.commands import AskProbe, Continue, Pause, SetKnob, StepOnce, Stop
-from kd_engine.data import Batches, Draw, Subset
+from kd_engine.data import Batch, Batches, Draw, Subset
 from kd_engine.models.cnn import Cnn
 from kd_engine.recipe import Recipe
 from kd_engine.session import Session
@@ -187,10 +187,10 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> Steps:
     made = Steps()
     learn = Trainee.learn
 
-    def record(self: Trainee, step: int, lr: float, inputs: Any, teacher: Any, target: Any) -> None:
-        learn(self, step, lr, inputs, teacher, target)
+    def record(self: Trainee, step: int, lr: float, batch: Batch, *rest: Any) -> None:
+        learn(self, step, lr, batch, *rest)
         modes = {module.training for module in self.module.modules()}
-        made.append(Step(self.name, target, lr, float(self._records[-1][1]), modes == {True}))
+        made.append(Step(self.name, batch.target, lr, float(self._records[-1][1].total), modes == {True}))
 
     monkeypatch.setattr(Trainee, "learn", record)
     return made
@@ -219,10 +219,10 @@ def teachers(monkeypatch: pytest.MonkeyPatch) -> list[LiveTeacher]:
         self.before = {name: value.clone() for name, value in self.module.state_dict().items()}
         made.append(self)
 
-    def count(self: Any, inputs: torch.Tensor) -> Any:
+    def count(self: Any, batch: Batch) -> Any:
         self.asked += 1
         assert not any(module.training for module in self.module.modules())
-        said = signals(self, inputs)
+        said = signals(self, batch)
         assert not said.logits.requires_grad
         return said
 

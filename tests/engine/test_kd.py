@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from kd_engine.methods import create
-from kd_engine.methods._logits import soft_targets
+from kd_engine.methods._logits import soft_targets, standardised
 from kd_engine.signals import Signals
 
 QUICK = settings(max_examples=25, derandomize=True, deadline=None, database=None)
@@ -35,8 +35,9 @@ def logits(shape: tuple[int, ...], seed: int, scale: float = 3.0) -> Tensor:
     return scale * torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
-def kd(student: Tensor, teacher: Tensor, temperature: float = 4.0) -> Tensor:
-    terms = create("kd", temperature=temperature)(Signals(student), Signals(teacher), torch.zeros(1))
+def kd(student: Tensor, teacher: Tensor, temperature: float = 4.0, **knobs: object) -> Tensor:
+    method = create("kd", temperature=temperature, **knobs)
+    terms = method(Signals(student), Signals(teacher), torch.zeros(1))
     assert list(terms) == ["kd"]
     return terms["kd"]
 
@@ -126,3 +127,60 @@ def test_a_live_temperature_acts_at_the_next_call() -> None:
     after = method(Signals(student), Signals(teacher), torch.zeros(4))["kd"]
     assert before == kd(student, teacher, 2.0)
     assert after == kd(student, teacher, 8.0)
+
+
+def test_one_temperature_for_each_sample_is_the_mean_of_the_samples_losses() -> None:
+    student, teacher = logits((5, 7), 15).double(), logits((5, 7), 16).double()
+    heats = torch.linspace(1, 20, 5).double().unsqueeze(1)
+    each = [
+        reference(student[i : i + 1].numpy(), teacher[i : i + 1].numpy(), heats[i].item()) for i in range(5)
+    ]
+    assert soft_targets(student, teacher, heats).item() == pytest.approx(np.mean(each), rel=1e-10)
+    same = torch.full((5, 1), 4.0).double()
+    torch.testing.assert_close(soft_targets(student, teacher, same), soft_targets(student, teacher, 4.0))
+    gap = student - student.mean(-1, keepdim=True) - (teacher - teacher.mean(-1, keepdim=True))
+    limit = gap.square().sum(-1).mean() / (2 * 7)
+    torch.testing.assert_close(soft_targets(student, teacher, 1e4 * heats), limit, rtol=1e-3, atol=0)
+
+
+# ---- standardised logits
+
+
+@QUICK
+@given(shape=shapes.filter(lambda shape: shape[-1] > 2), seed=st.integers(0, 1000))
+def test_standardised_logits_are_those_of_the_formula(shape: tuple[int, ...], seed: int) -> None:
+    rows = logits(shape, seed).flatten(0, -2).double()
+    z = rows.numpy()
+    expected = (z - z.mean(1, keepdims=True)) / (z.std(1, ddof=1, keepdims=True) + 1e-7)
+    np.testing.assert_allclose(standardised(rows).numpy(), expected, rtol=1e-10, atol=1e-12)
+
+
+def test_standardised_distillation_ignores_shift_and_scale_of_each_row() -> None:
+    student, teacher = logits((6, 9), 17).double(), logits((6, 9), 18).double()
+    scale, shift = logits((6, 1), 19, 0.5).double().exp(), 10 * logits((6, 1), 20).double()
+    plain = kd(student, teacher, 2.0, standardise=True)
+    torch.testing.assert_close(
+        kd(student * scale + shift, teacher / scale - shift, 2.0, standardise=True), plain, rtol=1e-5, atol=0
+    )
+    assert kd(5 * teacher - 3, teacher, 2.0, standardise=True).item() == pytest.approx(0, abs=1e-12)
+    assert abs(kd(student, teacher, 2.0) - plain) > 0.1 * plain
+    ours, theirs = (standardised(z).numpy() for z in (student, teacher))
+    assert plain.item() == pytest.approx(reference(ours, theirs, 2.0), rel=1e-10)
+
+
+def test_standardising_a_row_of_equal_logits_gives_zeros_and_a_finite_gradient() -> None:
+    flat = torch.full((2, 5), 3.0, requires_grad=True)
+    loss = kd(flat, logits((2, 5), 21), standardise=True)
+    (grad,) = torch.autograd.grad(loss, flat)
+    assert loss.isfinite()
+    assert grad.isfinite().all()
+
+
+def test_standardised_logits_at_the_end_of_fp16_stay_finite() -> None:
+    student = torch.tensor([[6e4, -6e4, 0.0, 6e4]], dtype=torch.float16, requires_grad=True)
+    teacher = torch.tensor([[-6e4, 6e4, 0.0, 5e4]], dtype=torch.float16)
+    loss = kd(student, teacher, 1.0, standardise=True)
+    (grad,) = torch.autograd.grad(loss, student)
+    expected = [standardised(z.detach().double()).numpy() for z in (student, teacher)]
+    assert loss.item() == pytest.approx(reference(*expected, 1.0), rel=1e-5)
+    assert grad.isfinite().all()

@@ -73,7 +73,8 @@ class Srrl(PairMethod):
         if not teacher.classifier:
             return [*found, "it needs the teacher's last linear layer, and this teacher has none"]
         for _, theirs in self.choose(student, teacher):
-            width, wanted = teacher.taps[theirs][0], teacher.taps.get("embedding", (-1,))[0]
+            width = teacher.taps[theirs][0]
+            wanted = teacher.taps.get("embedding", (width,))[0]
             if width != wanted:
                 found.append(
                     f"the teacher's classifier takes {wanted} features, its {theirs} has {width}: more lies "

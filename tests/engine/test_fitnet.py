@@ -9,8 +9,9 @@ from torch import Tensor, nn
 
 from kd_engine.errors import KdError
 from kd_engine.methods import Method, create
-from kd_engine.methods.fitnet import regressor
+from kd_engine.methods._regressors import regressor
 from kd_engine.signals import Shapes, Signals
+from kd_engine.tasks import UNLABELLED
 
 
 def feature(shape: tuple[int, ...], seed: int) -> Tensor:
@@ -156,3 +157,95 @@ def test_fp16_features_go_through_a_float32_regressor() -> None:
     term = fitnet()(student, teacher, torch.zeros(4))["fitnet"]
     assert term.dtype == torch.float32
     assert term.isfinite()
+
+
+# ---- feature fusion
+
+
+def fused(student: Signals, teacher: Signals, **knobs: object) -> Method:
+    method = fitnet(fusion="concat", **knobs)
+    method.prepare(student.shapes(), teacher.shapes())
+    return method.double()
+
+
+def pair_of_maps() -> tuple[Signals, Signals, Tensor]:
+    student, teacher = (
+        Signals(feature((6, 4), seed).double(), {"stage1": feature(shape, seed).double()})
+        for seed, shape in ((1, (6, 3, 5, 5)), (2, (6, 4, 5, 5)))
+    )
+    return student, teacher, torch.tensor([0, 3, UNLABELLED, 1, UNLABELLED, 2])
+
+
+def normalised(f: np.ndarray) -> np.ndarray:
+    return (f - f.mean((0, 2, 3), keepdims=True)) / np.sqrt(f.var((0, 2, 3), keepdims=True) + 1e-5)
+
+
+def test_fusion_equals_its_formula_with_labels_and_where_they_are_withheld() -> None:
+    student, teacher, target = pair_of_maps()
+    method = fused(student, teacher, fusion_weight=0.5)
+    state = {name: tensor.numpy() for name, tensor in method.state_dict().items()}
+    f_s, f_t = (signals.taps["stage1"].numpy() for signals in (student, teacher))
+    weight = state["regressor.0.weight"][:, :, 0, 0]
+    answer = np.maximum(normalised(np.einsum("oc,nchw->nohw", weight, f_s)), 0)
+    both = np.concatenate([answer, f_t], axis=1)
+    z = np.maximum(normalised(np.einsum("oc,nchw->nohw", state["fusion.0.weight"][:, :, 0, 0], both)), 0)
+    logits = z.mean((2, 3)) @ state["classifier.0.weight"].T + state["classifier.0.bias"]
+    log_p = logits - np.log(np.exp(logits).sum(1, keepdims=True))
+    odds = np.exp(teacher.logits.numpy())
+    wanted = [
+        -log_p[n, label] if label != UNLABELLED else -(odds[n] / odds[n].sum() * log_p[n]).sum()
+        for n, label in enumerate(target.tolist())
+    ]
+    terms = method(student, teacher, target)
+    assert terms["fitnet"].item() == pytest.approx(((answer - z) ** 2).mean(), rel=1e-6)
+    assert terms["fitnet_fusion"].item() == pytest.approx(0.5 * np.mean(wanted), rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("term", "parts", "student_learns"),
+    [("fitnet", {"regressor"}, True), ("fitnet_fusion", {"fusion", "classifier"}, False)],
+)
+def test_the_hint_moves_the_student_and_the_class_loss_the_fusion_and_neither_the_other(
+    term: str, parts: set[str], student_learns: bool
+) -> None:
+    student, teacher, target = pair_of_maps()
+    leaves = [tensor.requires_grad_() for s in (student, teacher) for tensor in (s.taps["stage1"], s.logits)]
+    method = fused(student, teacher)
+    method(student, teacher, target)[term].backward()
+    assert {name.split(".")[0] for name, p in method.named_parameters() if p.grad is not None} == parts
+    assert [leaf.grad is not None for leaf in leaves] == [student_learns, False, False, False]
+
+
+def test_a_fused_hint_is_not_learned_away_by_a_constant_map_or_answer() -> None:
+    student, teacher, target = pair_of_maps()
+    method = fused(student, teacher)
+    optimizer = torch.optim.SGD(method.parameters(), lr=0.05)
+    for _ in range(100):
+        optimizer.zero_grad()
+        terms = method(student, teacher, target)
+        torch.stack(list(terms.values())).sum().backward()
+        optimizer.step()
+    with torch.no_grad():
+        answer = method.get_submodule("regressor")(student.taps["stage1"])
+        z = method.get_submodule("fusion")(torch.cat([answer, teacher.taps["stage1"]], dim=1))
+    spread = z.var((0, 2, 3), correction=0)
+    assert spread.min() > 0.05
+    dead = Signals(student.logits, {"stage1": torch.zeros_like(student.taps["stage1"])})
+    assert method(dead, teacher, target)["fitnet"] > 0.05
+
+
+def test_fused_tokens_have_both_signs_and_a_batch_without_labels_is_fine() -> None:
+    student, teacher = (
+        Signals(feature((4, 3), seed).double(), {"block1": feature((4, 5, width), seed).double()})
+        for seed, width in ((1, 6), (2, 8))
+    )
+    method = fused(student, teacher)
+    terms = method(student, teacher, torch.full((4,), UNLABELLED))
+    assert all(term.isfinite() for term in terms.values())
+    assert not any(isinstance(part, nn.ReLU) for part in method.get_submodule("fusion").modules())
+
+
+def test_fusion_of_other_classes_is_refused() -> None:
+    shapes = [Shapes(classes, {"stage1": (3, 4, 4)}) for classes in (2, 5)]
+    with pytest.raises(KdError, match="student has 2, the teacher 5; set fusion to 'none'"):
+        fitnet(fusion="concat").prepare(*shapes)

@@ -50,7 +50,8 @@ class Fsp(PairMethod):
     It is meant to prepare a student: RepDistiller and the paper train on it alone first, and then on the
     labels alone (or with another method). As a recipe's stages:
 
-    "stages": [{"stage": "distill", "epochs": 30, "label_weight": 0, "methods": [{"method": "fsp"}]},
+    "stages": [{"stage": "distill", "epochs": 30, "label_weight": 0,
+                "methods": [{"method": "fsp", "weight": 50}]},
                {"stage": "distill", "epochs": 240, "label_weight": 1, "methods": []}]
     """
 

@@ -102,7 +102,7 @@ def _model_key(room: Classroom, section: ModelSection) -> Hashable:
 
 
 def _file(room: Classroom, section: ModelSection) -> Path | None:
-    if section.weights is None or section.weights == "torchvision":
+    if section.weights is None or weights.is_published(section.weights):
         return None
     return weights.locate(section.weights, room.runs)
 

@@ -13,6 +13,7 @@ import hashlib
 import importlib
 import importlib.util
 import sys
+import sysconfig
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
@@ -99,13 +100,16 @@ def find(kind: str, name: str) -> type[Any]:
 
 
 def fingerprint() -> str:
-    """Changes whenever a plug-in file, or the engine's own code, is added, removed or edited."""
+    """Changes whenever a plug-in file, or the engine's own code, is added, removed or edited, or a package is
+    installed or removed: what is unavailable depends on it."""
     digest = hashlib.sha256(sys.version.encode())
     for file in sorted(
         [*_files_below(Path(__file__).parent), *(f for p in paths.plugins() for f in _files_below(p))]
     ):
         stat = file.stat()
         digest.update(f"{file}|{stat.st_size}|{stat.st_mtime_ns}\n".encode())
+    installed = Path(sysconfig.get_path("purelib"))
+    digest.update(f"{installed.stat().st_mtime_ns if installed.is_dir() else ''}\n".encode())
     for entry in _entry_points():
         digest.update(f"{entry.name}={entry.value}|{entry.dist.version if entry.dist else ''}\n".encode())
     return digest.hexdigest()[:16]

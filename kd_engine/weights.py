@@ -1,8 +1,9 @@
-"""Fill a model with weights: from nothing, a bundled teacher, a run, a checkpoint from outside, torchvision.
+"""Fill a model with weights: from nothing, a bundled teacher, a run, a checkpoint from outside, a library.
 
 What a recipe may say: null, `bundled:NAME`, `run:NAME` or a run's folder (its last weights; `:best` behind
-it asks for the best on validation), a file (.safetensors, .pt, .pth, .th, .bin), `torchvision`. Sharp edge:
-a .pt file is a pickle; it is read with `weights_only=True`, so that code in it is refused and never run.
+it asks for the best on validation), a file (.safetensors, .pt, .pth, .th, .bin), `torchvision` or `timm` for
+what these publish. Sharp edge: a .pt file is a pickle; it is read with `weights_only=True`, so that code in
+it is refused and never run.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from torch import Tensor, nn
 
 from kd_engine import paths
 from kd_engine.errors import StoreError, WeightsError, did_you_mean
-from kd_engine.models import classifier, family_of
+from kd_engine.models import Architecture, classifier, family_of
+from kd_engine.registry import discover
 from kd_engine.store import BEST, LAST, Store, replacing
 
 # keys under which a whole checkpoint keeps its state dict
@@ -35,22 +37,35 @@ def load(module: nn.Module, model: str, weights: str | None, runs: Path) -> None
     """Fill `module`, made by `models.create(model, ...)`, with what a recipe calls `weights`; null leaves
     it as it is.
 
-    runs: the folder that `run:` looks in. For `torchvision` with another number of classes the head stays
-    fresh. WeightsError when the weights cannot be had or do not fit; the module is then unchanged.
+    runs: the folder that `run:` looks in. For published weights with another number of classes the head
+    stays fresh. WeightsError when the weights cannot be had or do not fit; the module is then unchanged.
     """
     if weights is None:
         return
-    if weights == "torchvision":
-        state = family_of(model).pretrained(model, module)
+    if is_published(weights):
+        family = family_of(model)
+        if family.published != weights:
+            raise WeightsError(
+                f"there are no published weights for {model} by the name of {weights}.",
+                f"By that name they exist for {weights}'s own networks only.",
+            )
+        state = family.pretrained(model, module)
         fit(module, state, f"{model}, pretrained", keep_head=True)
     else:
         path = locate(weights, runs)
         fit(module, read_state(path), str(path))
 
 
+def is_published(weights: str) -> bool:
+    """Whether a recipe's word for weights stands for those that a library publishes, as `torchvision`
+    does."""
+    families: list[type[Architecture]] = list(discover("models").plugins.values())  # type: ignore[arg-type]
+    return weights in {family.published for family in families} - {""}
+
+
 def locate(weights: str, runs: Path) -> Path:
-    """The file behind what a recipe calls weights (not null, not `torchvision`). WeightsError when there
-    is none."""
+    """The file behind what a recipe calls weights (not null, not `torchvision` and its like). WeightsError
+    when there is none."""
     if weights.startswith("bundled:"):
         return _bundled(weights.removeprefix("bundled:"))
     name, best = weights.removesuffix(":best"), weights.endswith(":best")

@@ -5,7 +5,7 @@ nothing.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, ClassVar
 
 import torch
@@ -16,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from kd_engine.errors import KdError, RecipeError, WeightsError, did_you_mean
 from kd_engine.knobs import Knobs, check_knobs, knobs_of
 from kd_engine.registry import Plugin, discover
-from kd_engine.taps import Tap
+from kd_engine.taps import PREACT, Tap
 
 
 class Architecture(Plugin):
@@ -30,6 +30,7 @@ class Architecture(Plugin):
     Knobs: ClassVar[type[Knobs]] = Knobs
     names: ClassVar[tuple[str, ...]] = ()  # the models that the catalog lists
     pattern: ClassVar[str] = ""  # a regular expression for more names that it builds, as in wrn_16_3
+    published: ClassVar[str] = ""  # what a recipe calls the weights that `pretrained` gives, e.g. torchvision
 
     @classmethod
     def accepts(cls, model: str) -> bool:
@@ -54,12 +55,12 @@ class Architecture(Plugin):
         trained on. WeightsError when there are none, or when they cannot be had."""
         raise WeightsError(
             f"there are no published weights for {model}.",
-            "Weights by the name of torchvision exist for its own networks only.",
+            "Weights by the name of torchvision or timm exist for their own networks only.",
         )
 
     @classmethod
     def facts(cls) -> dict[str, Any]:
-        return {"models": list(cls.names), "pattern": cls.pattern}
+        return {"models": list(cls.names), "pattern": cls.pattern, "published": cls.published}
 
 
 Base = Architecture
@@ -89,6 +90,17 @@ def create(model: str, classes: int, size: int = 32, **knobs: Any) -> nn.Module:
 def taps_of(model: str, module: nn.Module) -> Mapping[str, Tap]:
     """The declared taps of a model that `create` built, by name."""
     return {tap.name: tap for tap in family_of(model).taps(model, module)}
+
+
+def stage_taps(stages: Iterable[tuple[str, str | None]]) -> Iterator[Tap]:
+    """`preact1`, `stage1`, `preact2` ...: every stage before and after its last activation.
+
+    stages: for each the path that gives its output, and that of its last activation (None: it ends without
+    one, and both are its output).
+    """
+    for k, (path, activation) in enumerate(stages, 1):
+        yield Tap(f"{PREACT}{k}", path) if activation is None else Tap(f"{PREACT}{k}", activation, of="input")
+        yield Tap(f"stage{k}", path)
 
 
 def classifier(module: nn.Module) -> str:

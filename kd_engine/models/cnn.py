@@ -6,7 +6,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from kd_engine.knobs import Knobs, knob
-from kd_engine.models import Architecture
+from kd_engine.models import Architecture, stage_taps
 from kd_engine.taps import Tap
 
 
@@ -54,5 +54,5 @@ class CnnFamily(Architecture):
 
     @classmethod
     def taps(cls, model: str, module: nn.Module) -> tuple[Tap, ...]:
-        stages = (Tap(f"stage{k}", f"stage{k}") for k in (1, 2, 3))
-        return (Tap("stem", "stem"), *stages, Tap("embedding", "pool", "vector"))
+        stages = ((f"stage{k}", f"stage{k}.2") for k in (1, 2, 3))
+        return (Tap("stem", "stem"), *stage_taps(stages), Tap("embedding", "pool", "vector"))

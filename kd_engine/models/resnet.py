@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kd_engine.knobs import Knobs, knob
-from kd_engine.models import Architecture
+from kd_engine.models import Architecture, stage_taps
 from kd_engine.taps import Tap
 
 NARROW = (16, 16, 32, 64)  # channels of the stem and of the three stages
@@ -114,5 +114,6 @@ class ResNetFamily(Architecture):
 
     @classmethod
     def taps(cls, model: str, module: nn.Module) -> tuple[Tap, ...]:
-        stages = (Tap(f"stage{k}", f"layer{k}") for k in (1, 2, 3))
-        return (Tap("stem", "relu"), *stages, Tap("embedding", "pool", "vector"))
+        blocks = (DEPTHS[model][0] - 2) // 6
+        stages = ((f"layer{k}", f"layer{k}.{blocks - 1}.relu") for k in (1, 2, 3))
+        return (Tap("stem", "relu"), *stage_taps(stages), Tap("embedding", "pool", "vector"))

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from kd_engine.errors import KdError
 from kd_engine.knobs import Knobs, knob
 from kd_engine.models import Architecture
-from kd_engine.taps import ATTENTION, Tap
+from kd_engine.taps import ATTENTION, VALUE, Tap
 
 
 class VitKnobs(Knobs):
@@ -76,20 +76,20 @@ class Block(nn.Module):
 
 class Attention(nn.Module):
     """Self-attention that computes its weights openly: (N, heads, T, T), rows sum to one, heard at
-    `weights`."""
+    `weights`; what they mix, (N, heads, T, D / heads), at `values`."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
         self.qkv = nn.Linear(width, 3 * width)
-        self.weights = nn.Identity()  # a place to listen at
+        self.weights, self.values = nn.Identity(), nn.Identity()  # places to listen at
         self.out = nn.Linear(width, width)
 
     def forward(self, x: Tensor) -> Tensor:
         n, t, d = x.shape
         q, k, v = self.qkv(x).view(n, t, 3, self.heads, d // self.heads).permute(2, 0, 3, 1, 4)
         scores = (q * (d // self.heads) ** -0.5) @ k.transpose(-2, -1)
-        mixed = self.weights(scores.softmax(dim=-1)) @ v
+        mixed = self.weights(scores.softmax(dim=-1)) @ self.values(v)
         out: Tensor = self.out(mixed.transpose(1, 2).reshape(n, t, d))
         return out
 
@@ -129,5 +129,6 @@ class VitFamily(Architecture):
         for index in range(len(module.blocks)):
             block = f"block{index + 1}"
             taps.append(Tap(ATTENTION + block, f"blocks.{index}.attention.weights", "attention"))
+            taps.append(Tap(VALUE + block, f"blocks.{index}.attention.values", "values"))
             taps.append(Tap(block, f"blocks.{index}", "tokens"))
         return (*taps, Tap("embedding", "embedding", "vector"))

@@ -13,7 +13,7 @@ import re
 from torch import Tensor, nn
 
 from kd_engine.errors import KdError
-from kd_engine.models import Architecture
+from kd_engine.models import Architecture, stage_taps
 from kd_engine.taps import Tap
 
 PATTERN = re.compile(r"wrn_([1-9]\d{0,3})_([1-9]\d{0,2})")
@@ -105,8 +105,6 @@ class WideResNetFamily(Architecture):
         ReLU."""
         return (
             Tap("stem", "block1.layer.0.relu1"),
-            Tap("stage1", "block2.layer.0.relu1"),
-            Tap("stage2", "block3.layer.0.relu1"),
-            Tap("stage3", "relu"),
+            *stage_taps((path, path) for path in ("block2.layer.0.relu1", "block3.layer.0.relu1", "relu")),
             Tap("embedding", "pool", "vector"),
         )

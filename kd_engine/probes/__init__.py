@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from kd_engine.errors import KdError
 from kd_engine.knobs import Knobs
 from kd_engine.registry import Plugin
-from kd_engine.taps import ATTENTION, Reader, Tap
+from kd_engine.taps import ATTENTION, PREACT, Reader, Tap
 
 
 @dataclass(frozen=True)
@@ -64,8 +64,15 @@ Base = Probe
 
 
 def places(taps: Mapping[str, Tap], *layouts: str) -> tuple[str, ...]:
-    """The names of the taps of these layouts, the last of the forward pass first."""
-    return tuple(name for name, tap in reversed(list(taps.items())) if tap.layout in layouts)
+    """The names of the taps of these layouts, the last of the forward pass first.
+
+    Maps before an activation are for methods; to look at, there are the same maps after it.
+    """
+    return tuple(
+        name
+        for name, tap in reversed(list(taps.items()))
+        if tap.layout in layouts and not name.startswith(PREACT)
+    )
 
 
 def read(model: nn.Module, tap: Tap, image: Tensor) -> tuple[Tensor, Tensor]:

@@ -14,13 +14,18 @@ from kd_engine.registry import discover
 from kd_engine.taps import Reader, measure
 
 SIZE, CLASSES = 32, 5
-SMALL = ("resnet18", "shufflenet_v2_x0_5", "squeezenet1_1", "mnasnet0_5")  # of torchvision's networks
-DIMENSIONS = {"map": 4, "tokens": 3, "vector": 2, "attention": 4}
+SMALL = {  # of families with many large networks, a few that stand for all
+    "torchvision": ("resnet18", "shufflenet_v2_x0_5", "squeezenet1_1", "mnasnet0_5"),
+    "timm": ("timm:resnet10t", "timm:mobilenetv3_small_100", "timm:vit_tiny_patch16_224"),
+    "vgg": ("vgg8", "vgg11"),
+}
+DIMENSIONS = {"map": 4, "tokens": 3, "vector": 2, "attention": 4, "values": 4}
 
 
 def listed() -> list[str]:
     families: list[type[Architecture]] = list(discover("models").plugins.values())  # type: ignore[arg-type]
-    return [model for f in families for model in (SMALL if f.name == "torchvision" else f.names)]
+    there = (family for family in families if family.unavailable() is None)
+    return [model for family in there for model in SMALL.get(family.name, family.names)]
 
 
 def seeded(model: str) -> nn.Module:

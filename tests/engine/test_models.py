@@ -13,7 +13,7 @@ from kd_engine.models import classifier, count_macs, count_parameters, create, f
 from kd_engine.models.resnet import BasicBlock
 from kd_engine.models.torchvision import TorchvisionFamily
 from kd_engine.registry import discover
-from kd_engine.taps import Reader, measure
+from kd_engine.taps import Reader, Tap, measure
 
 # Parameters and millions of multiply-adds with 100 classes at 32×32, counted from RepDistiller's `models/`.
 PUBLISHED = {
@@ -30,6 +30,37 @@ PUBLISHED = {
     "wrn_16_2": (703_284, 101.1),
     "wrn_40_1": (569_780, 83.3),
     "wrn_40_2": (2_255_156, 327.6),
+    "vgg8": (3_965_028, 96.2),
+    "vgg11": (9_277_284, 209.4),
+    "vgg13": (9_462_180, 284.9),
+    "vgg16": (14_774_436, 398.2),
+    "vgg19": (20_086_692, 511.4),
+    "mobilenetv2": (812_836, 6.5),
+    "shufflenetv1": (949_258, 38.7),
+    "shufflenetv2": (1_355_528, 44.5),
+    "resnet50-cifar": (23_705_252, 1298.0),
+}
+# Channels at height of the stages at 32×32, from the same code.
+MAPS = {
+    "resnet20": "16@32 32@16 64@8",
+    "resnet110": "16@32 32@16 64@8",
+    "resnet8x4": "64@32 128@16 256@8",
+    "resnet32x4": "64@32 128@16 256@8",
+    "wrn_16_1": "16@32 32@16 64@8",
+    "wrn_40_2": "32@32 64@16 128@8",
+    "vgg8": "128@16 256@8 512@4 512@4",
+    "vgg19": "128@16 256@8 512@4 512@4",
+    "mobilenetv2": "12@16 16@8 48@4 160@2",
+    "shufflenetv1": "240@16 480@8 960@4",
+    "shufflenetv2": "116@16 232@8 464@4",
+    "resnet50-cifar": "256@32 512@16 1024@8 2048@4",
+}
+STEMS = {
+    "resnet20": "16@32",
+    "resnet8x4": "32@32",
+    "wrn_40_2": "16@32",
+    "vgg8": "64@32",
+    "mobilenetv2": "16@16",
 }
 # From torchdistill: parameters only.
 LARGE = {"wrn_40_4": 8_972_340, "wrn_16_8": 11_007_540, "wrn_28_10": 36_536_884}
@@ -53,6 +84,18 @@ def test_parameters_and_multiply_adds_are_those_of_the_literature(model: str) ->
     parameters, millions = PUBLISHED[model]
     assert count_parameters(module) == parameters
     assert round(count_macs(module, 32) / 1e6, 1) == millions
+
+
+@pytest.mark.parametrize("model", MAPS)
+def test_feature_maps_have_the_shapes_of_the_literature(model: str) -> None:
+    module = on_meta(model, 100)
+    shapes = measure(module, taps_of(model, module), 32).taps
+    seen = {name: f"{shape[0]}@{shape[1]}" for name, shape in shapes.items() if len(shape) == 3}
+    count = len(MAPS[model].split())
+    for series in ("stage", "preact"):
+        assert " ".join(seen[f"{series}{k}"] for k in range(1, count + 1)) == MAPS[model]
+    assert f"stage{count + 1}" not in seen
+    assert seen["stem"] == STEMS.get(model, seen["stem"])
 
 
 @pytest.mark.parametrize("model", LARGE)
@@ -109,8 +152,9 @@ def test_a_wrong_depth_is_told_with_the_next_ones(model: str, words: str) -> Non
 def test_vit_weighs_every_token_in_rows_that_sum_to_one() -> None:
     torch.manual_seed(0)
     module = create("vit-tiny", 5, size=16, depth=2, width=24, heads=3)
+    batch = torch.randn(2, 3, 16, 16)
     with Reader(module, taps_of("vit-tiny", module).values()) as reader:
-        signals = reader(torch.randn(2, 3, 16, 16))
+        signals = reader(batch)
     assert list(signals.attention) == ["block1", "block2"]
     for weights in signals.attention.values():
         assert weights.shape == (2, 3, 17, 17)
@@ -118,8 +162,13 @@ def test_vit_weighs_every_token_in_rows_that_sum_to_one() -> None:
     assert {name: tuple(t.shape) for name, t in signals.taps.items()} == {
         "block1": (2, 17, 24),
         "block2": (2, 17, 24),
+        "value.block1": (2, 3, 17, 8),
+        "value.block2": (2, 3, 17, 8),
         "embedding": (2, 24),
     }
+    mixed = signals.attention["block2"] @ signals.taps["value.block2"]
+    with Reader(module, [Tap("mixed", "blocks.1.attention.out", "tokens", of="input")]) as reader:
+        assert reader(batch).taps["mixed"].equal(mixed.transpose(1, 2).reshape(2, 17, 24))
 
 
 def test_vit_attends_as_torch_does() -> None:
@@ -170,7 +219,17 @@ def test_no_model_name_belongs_to_two_families() -> None:
 
 def test_torchvision_lists_all_of_its_classification_networks() -> None:
     models = import_torchvision().models
-    assert list(TorchvisionFamily.names) == models.list_models(module=models)
+    assert [name.removeprefix("torchvision:") for name in TorchvisionFamily.names] == models.list_models(
+        module=models
+    )
+
+
+def test_names_that_torchvision_shares_with_small_networks_need_a_prefix() -> None:
+    assert {type(create(model, 3, 32)).__name__ for model in ("vgg11", "vgg13")} == {"Vgg"}
+    theirs = on_meta("torchvision:vgg11", 1000, 224)
+    published = import_torchvision().models.get_model_weights("vgg11").DEFAULT.meta
+    assert count_parameters(theirs) == published["num_params"]
+    assert family_of("torchvision:vgg11").published == "torchvision"
 
 
 @pytest.mark.parametrize("model", FAMILIES)

@@ -118,10 +118,11 @@ class SemCkd(Method):
         """α: from which of the teacher's T stages each of the student's S learns, (N, S, T); rows sum to
         1."""
         width = self.knobs.group
-        queries = [net(similarities(student.taps[name], width)) for name, net in self.queries.items()]
-        keys = [net(similarities(teacher.taps[name], width)) for name, net in self.keys.items()]
-        q, k = (unit_rows(full_precision(torch.stack(rows, dim=1))) for rows in (queries, keys))
-        scores: Tensor = full_precision(q @ k.mT) / self.knobs.softness
+        with torch.autocast(student.logits.device.type, enabled=False):  # in fp16 similarities are infinite
+            queries = [net(similarities(student.taps[name], width)) for name, net in self.queries.items()]
+            keys = [net(similarities(teacher.taps[name], width)) for name, net in self.keys.items()]
+            q, k = (unit_rows(torch.stack(rows, dim=1)) for rows in (queries, keys))
+            scores: Tensor = q @ k.mT / self.knobs.softness
         return scores.softmax(-1)
 
     def _gap(self, student: Signals, teacher: Signals, ours: str, theirs: str) -> Tensor:
@@ -133,10 +134,8 @@ class SemCkd(Method):
 def similarities(feature: Tensor, width: int) -> Tensor:
     """Inner products of every sample's features with those of all samples of its group, (N, width): the batch
     in groups of `width`, rows of a smaller one filled up with zeros. feature: (N, ...)."""
-    with torch.autocast(feature.device.type, enabled=False):  # in fp16 such sums are infinite
-        flat = full_precision(feature).flatten(1)
-        groups = [F.pad(group @ group.T, (0, width - len(group))) for group in torch.split(flat, width)]
-    return torch.cat(groups)
+    groups = torch.split(full_precision(feature).flatten(1), width)
+    return torch.cat([F.pad(group @ group.T, (0, width - len(group))) for group in groups])
 
 
 def embedder(width: int) -> nn.Sequential:

@@ -132,9 +132,16 @@ def test_the_student_also_learns_through_the_attention() -> None:
     assert taps["stage2"].grad is None or not taps["stage2"].grad.any()
 
 
-def test_similarities_of_half_precision_are_not_infinite_under_autocast() -> None:
+def test_in_half_precision_the_attention_is_that_of_full_precision_and_not_infinite() -> None:
+    method, student, teacher = usual(group=8)
+    method.float()
+    halves = [
+        ref.signals({name: (300 * tap).half() for name, tap in s.taps.items()}) for s in (student, teacher)
+    ]
+    plain = method.attention(*halves)
     with torch.autocast("cpu", dtype=torch.float16):
-        assert similarities((300 * ref.feature((4, 8, 8, 8), 1)).half(), 4).isfinite().all()
+        torch.testing.assert_close(method.attention(*halves), plain)
+        assert all(term.isfinite() for term in ref.terms(method, halves[0], halves[1]).values())
 
 
 def test_one_image_gives_a_finite_loss() -> None:

@@ -14,7 +14,8 @@ from torch import Tensor
 from kd_engine.errors import KdError
 from kd_engine.methods import create
 from kd_engine.signals import Signals
-from tests.engine.toy_features import feature, pool_both, shapes, signals, single, terms
+from tests.engine.reference import to_smaller
+from tests.engine.toy_features import feature, shapes, signals, single, terms
 
 side = st.sampled_from([(2, 2), (4, 4), (8, 4), (5, 3)])
 
@@ -24,7 +25,7 @@ def reference(student: list[Tensor], teacher: list[Tensor], paper: bool) -> list
     for ours, theirs in zip(pairwise(student), pairwise(teacher), strict=True):
         flows = []
         for pair in (ours, theirs):
-            a, b = pool_both(*(f.numpy() for f in pair))
+            a, b = to_smaller(*(f.numpy() for f in pair))
             flows.append(np.einsum("nahw,nbhw->nab", a, b) / (a.shape[2] * a.shape[3]))
         squares = (flows[0] - flows[1]) ** 2
         losses.append(float(squares.sum() / len(squares) if paper else squares.mean()))

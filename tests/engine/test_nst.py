@@ -11,10 +11,10 @@ from torch import Tensor
 
 from kd_engine.errors import KdError
 from kd_engine.methods import create
+from tests.engine.reference import to_smaller
 from tests.engine.toy_features import (
     feature,
     gradient,
-    pool_both,
     shapes,
     signals,
     single,
@@ -33,7 +33,7 @@ def nst(student: Tensor, teacher: Tensor, **knobs: object) -> Tensor:
 
 def reference(student: Tensor, teacher: Tensor, kernel: str) -> float:
     """Mean over samples of E k(t, t') + E k(s, s') − 2 E k(t, s), all pairs of channels in plain sums."""
-    pooled = pool_both(student.numpy(), teacher.numpy())
+    pooled = to_smaller(student.numpy(), teacher.numpy())
     ours, theirs = (unit(f.reshape(*f.shape[:2], -1)) for f in pooled)
     width = np.mean([np.sum((a - b) ** 2) for s, t in zip(ours, theirs, strict=True) for a in s for b in t])
 

@@ -1,4 +1,4 @@
-"""Toy features for the tests of methods that read them, and what NumPy says of pooling and lengths."""
+"""Toy features for the tests of methods that compare them: what two models say, what a method makes of it."""
 
 from __future__ import annotations
 
@@ -47,26 +47,6 @@ def single(said: Signals) -> Signals:
 def gradient(loss: Tensor, leaf: Tensor) -> Tensor:
     (grad,) = torch.autograd.grad(loss, leaf)
     return grad
-
-
-# ---- in NumPy
-
-
-def pool(f: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Means over the cells of a (height, width) grid; cells overlap where sizes do not divide."""
-    out = np.zeros((*f.shape[:2], height, width))
-    for i in range(height):
-        for j in range(width):
-            rows = slice(i * f.shape[2] // height, -(-(i + 1) * f.shape[2] // height))
-            columns = slice(j * f.shape[3] // width, -(-(j + 1) * f.shape[3] // width))
-            out[:, :, i, j] = f[:, :, rows, columns].mean((2, 3))
-    return out
-
-
-def pool_both(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Two maps at the smaller one's height and width."""
-    height, width = np.minimum(a.shape[2:], b.shape[2:])
-    return pool(a, height, width), pool(b, height, width)
 
 
 def unit(vectors: np.ndarray) -> np.ndarray:

@@ -15,6 +15,8 @@ from torch import Tensor
 from kd_engine.tasks import UNLABELLED, Task
 
 TOP = 5
+BINS = 15  # of confidence, as in the tables of Guo et al. 2017
+CONFUSION_CLASSES = 200  # above these no confusion matrix is told: C x C numbers would be megabytes of text
 
 
 class Classification(Task):
@@ -35,10 +37,11 @@ class Classification(Task):
         """logits: (..., C); target: (...), where UNLABELLED samples do not count. Fractions; nll in nats per
         sample.
 
-        top1, top5 (with more than five classes), nll, macro {precision, recall, f1}, per_class: a list of
-        {precision, recall, f1, support} in class order, confusion: rows are true classes, columns
-        predictions, counts. What is divided by zero is 0: the precision of a class never predicted, say.
-        ValueError without a labelled sample.
+        top1, top5 (with more than five classes), nll, ece (expected calibration error), calibration: its
+        bins (see `calibrate`), macro {precision, recall, f1}, per_class: a list of {precision, recall, f1,
+        support} in class order, confusion: rows are true classes, columns predictions, counts; None above
+        CONFUSION_CLASSES classes, where per_class has to do. What is divided by zero is 0: the precision of
+        a class never predicted, say. ValueError without a labelled sample.
         """
         classes = logits.shape[-1]
         known = target.reshape(-1) != UNLABELLED
@@ -54,18 +57,50 @@ class Classification(Task):
         recall = _ratio(hits, confusion.sum(1))
         f1 = _ratio(2 * hits, confusion.sum(0) + confusion.sum(1))
         names = ("precision", "recall", "f1")
+        bins, ece = calibrate(scores, truth)
         figures = {
             "top1": float(hits.sum() / len(truth)),
             "nll": float(_nll(scores, truth).mean()),
+            "ece": ece,
+            "calibration": bins,
             "samples": len(truth),
             "macro": {name: float(v.mean()) for name, v in zip(names, (precision, recall, f1), strict=True)},
             "per_class": [
                 {"precision": float(p), "recall": float(r), "f1": float(f), "support": int(n)}
                 for p, r, f, n in zip(precision, recall, f1, confusion.sum(1), strict=True)
             ],
-            "confusion": confusion.tolist(),
+            "confusion": confusion.tolist() if classes <= CONFUSION_CLASSES else None,
         }
         return figures | ({"top5": float((_rank(scores, truth) < TOP).mean())} if classes > TOP else {})
+
+
+def calibrate(scores: np.ndarray, truth: np.ndarray) -> tuple[list[dict[str, Any]], float]:
+    """Does a model that says 80 % get 80 % right? The bins of a reliability diagram, and how far off it is.
+
+    scores (N, C), truth (N,). Bins: BINS of equal width over the confidence (the highest probability), each
+    {low, high, count, confidence, accuracy}: low < confidence <= high; the means are None where count is 0.
+    The error is the mean over the samples of |accuracy - confidence| of their bin: 0 when calibrated. NaN,
+    and in no bin, for scores that are no numbers. Guo, Pleiss, Sun, Weinberger 2017, section 2.
+    """
+    confidence = np.exp(-_nll(scores, scores.argmax(1)))
+    right = scores.argmax(1) == truth
+    known = np.isfinite(confidence)
+    place = np.clip(np.ceil(confidence[known] * BINS).astype(np.int64) - 1, 0, BINS - 1)
+    count = np.bincount(place, minlength=BINS)
+    sure = _ratio(np.bincount(place, confidence[known], BINS), count)
+    hits = _ratio(np.bincount(place, right[known], BINS), count)
+    bins = [
+        {
+            "low": i / BINS,
+            "high": (i + 1) / BINS,
+            "count": int(n),
+            "confidence": float(sure[i]) if n else None,
+            "accuracy": float(hits[i]) if n else None,
+        }
+        for i, n in enumerate(count)
+    ]
+    error = float((count * abs(hits - sure)).sum() / len(truth)) if known.all() else float("nan")
+    return bins, error
 
 
 def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:

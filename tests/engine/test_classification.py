@@ -7,10 +7,11 @@ import json
 import numpy as np
 import pytest
 import torch
+from sklearn.calibration import calibration_curve
 from sklearn.metrics import confusion_matrix, log_loss, precision_recall_fscore_support, top_k_accuracy_score
 
 from kd_engine.tasks import UNLABELLED
-from kd_engine.tasks.classification import Classification
+from kd_engine.tasks.classification import BINS, CONFUSION_CLASSES, Classification
 
 TASK = Classification()
 
@@ -118,3 +119,66 @@ def test_nothing_to_measure_on_is_refused():
 def test_extreme_scores_do_not_overflow():
     found = TASK.metrics(np.array([[1e4, 0.0], [0.0, 1e4]]), np.array([0, 0]))
     assert found["nll"] == pytest.approx(5e3)
+
+
+# -- calibration ---------------------------------------------------------------------------------------------
+
+
+def test_the_bins_of_a_reliability_diagram_agree_with_scikit_learn():
+    logits, target = answers(500)
+    found = TASK.metrics(logits, target)
+    exact = logits.astype(np.float64)
+    chances = np.exp(exact) / np.exp(exact).sum(1, keepdims=True)
+    right, sure = chances.argmax(1) == target, chances.max(1)
+    accuracy, confidence = calibration_curve(right, sure, n_bins=BINS, strategy="uniform")
+    bins = found["calibration"]
+    seen = [found for found in bins if found["count"]]
+    np.testing.assert_allclose([found["accuracy"] for found in seen], accuracy)
+    np.testing.assert_allclose([found["confidence"] for found in seen], confidence)
+    counts = np.histogram(sure, np.linspace(0, 1, BINS + 1))[0]
+    assert [found["count"] for found in bins] == counts.tolist()
+    error = (counts[counts > 0] / 500 * abs(accuracy - confidence)).sum()
+    assert found["ece"] == pytest.approx(error)
+    assert [(found["low"], found["high"]) for found in (bins[0], bins[-1])] == [(0, 1 / 15), (14 / 15, 1)]
+
+
+def scores(confidence: float, right: list[bool]) -> tuple[np.ndarray, np.ndarray]:
+    """Two classes; the first is always named, with this probability."""
+    margin = np.log(confidence / (1 - confidence))
+    return np.tile([margin, 0.0], (len(right), 1)), np.where(right, 0, 1)
+
+
+@pytest.mark.parametrize(("hits", "error"), [(8, 0.0), (10, 0.2), (0, 0.8)])
+def test_who_says_80_percent_and_is_right_as_often_is_calibrated(hits, error):
+    found = TASK.metrics(*scores(0.8, [i < hits for i in range(10)]))
+    assert found["ece"] == pytest.approx(error, abs=1e-12)
+
+
+def test_a_bin_without_a_sample_has_no_means():
+    bins = TASK.metrics(*scores(0.8, [True]))["calibration"]
+    assert bins[11] == {
+        "low": 11 / 15,
+        "high": 12 / 15,
+        "count": 1,
+        "confidence": pytest.approx(0.8),
+        "accuracy": 1.0,
+    }
+    assert {
+        (found["count"], found["confidence"], found["accuracy"]) for found in bins if found != bins[11]
+    } == {(0, None, None)}
+
+
+def test_the_calibration_of_scores_that_are_no_numbers_is_none():
+    logits, target = answers(20)
+    logits[0] = np.nan
+    found = TASK.metrics(logits, target)
+    assert np.isnan(found["ece"])
+    assert sum(found["count"] for found in found["calibration"]) == 19
+
+
+@pytest.mark.parametrize("more", [0, 1])
+def test_a_confusion_matrix_too_large_to_read_is_not_told_but_the_rest_is(more):
+    classes = CONFUSION_CLASSES + more
+    found = TASK.metrics(*answers(classes=classes))
+    assert (found["confusion"] is None) == bool(more)
+    assert len(found["per_class"]) == classes

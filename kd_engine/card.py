@@ -118,7 +118,7 @@ def _head(card: Mapping[str, Any]) -> Iterator[str]:
 def _quality(card: Mapping[str, Any]) -> Iterator[str]:
     """The rows of figures; who measured them, on what; then class by class."""
     figures, tested = card.get("figures", {}), card.get("data", {}).get("test")
-    for name, (label, written) in FIGURES.items():
+    for name, (label, written, _) in FIGURES.items():
         value = figures.get(name)
         if isinstance(value, (int, float)) and math.isfinite(value):
             yield f"| {label} | {written(value)}{_spread(value, tested) if name == 'top1' else ''} |"

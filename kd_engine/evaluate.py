@@ -3,20 +3,29 @@ as it was."""
 
 from __future__ import annotations
 
+import ctypes
+import os
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from safetensors.torch import save as to_bytes
-from torch import nn
+from torch import Tensor, nn
 
 from kd_engine.backend import Backend
 from kd_engine.data import Batches
+from kd_engine.energy import Counter
 from kd_engine.models import count_macs, count_parameters
 
 BATCH = 256
+SECONDS = 2.0  # of work that a throughput is measured over: counters of energy tell of every tenth of one
+SAMPLE_S = 0.0005  # between two looks at this process's memory
+STATM = Path("/proc/self/statm")
 
 
 @contextmanager
@@ -57,6 +66,16 @@ def against_teacher(student: np.ndarray, teacher: np.ndarray, target: np.ndarray
     }
 
 
+def gaps(student: np.ndarray, teacher: np.ndarray, target: np.ndarray) -> list[float | None]:
+    """By class: how much of it the student finds beyond what the teacher does (its recall minus the
+    teacher's), negative where it finds less. None for a class without a sample. Logits (N, C) each."""
+    ahead = (student.argmax(-1) == target).astype(int) - (teacher.argmax(-1) == target).astype(int)
+    return [
+        float(ahead[target == label].mean()) if (target == label).any() else None
+        for label in range(student.shape[-1])
+    ]
+
+
 def cost(module: nn.Module, size: int) -> dict[str, int]:
     """parameters; macs: multiply-adds of one image of `size` pixels; bytes: of its weights on disk."""
     # clone: parts may share their weights, which the format does not know
@@ -83,6 +102,115 @@ def latency(module: nn.Module, size: int, backend: Backend, repeats: int = 50) -
                 took.append((time.perf_counter() - started) * 1000)
     p50, p95 = np.percentile(took, [50, 95])
     return {"latency_ms_p50": float(p50), "latency_ms_p95": float(p95)}
+
+
+def pace(
+    module: nn.Module, inputs: Tensor, backend: Backend, counter: Counter | str, seconds: float | None = None
+) -> dict[str, Any]:
+    """What many images at once take. inputs: one batch, on the device; reading and placing images does not
+    count. counter: of energy, or why there is none (see kd_engine.energy).
+
+    images_per_s: over `seconds` (SECONDS) of passes after a warm-up. memory_bytes: see `working_memory`.
+    energy_j_per_1000: joules for 1,000 images, of the whole chip, over the same passes. batch: images in
+    inputs. counter: what counted the energy. What cannot be measured is None, and `unmeasured` says why, by
+    figure.
+    """
+    memory = working_memory(module, inputs, backend)
+    passes = joules = 0.0
+    with at_rest(module), backend.autocast():
+        module(inputs)
+        _wait(backend)
+        before = 0.0 if isinstance(counter, str) else counter.joules()
+        started = time.perf_counter()
+        while passes < 2 or time.perf_counter() - started < (SECONDS if seconds is None else seconds):
+            module(inputs)
+            _wait(backend)
+            passes += 1
+        took = time.perf_counter() - started
+        joules = 0.0 if isinstance(counter, str) else counter.joules() - before
+    images = passes * len(inputs)
+    why = {"memory_bytes": memory, "energy_j_per_1000": counter}
+    return {
+        "batch": len(inputs),
+        "images_per_s": images / took,
+        "memory_bytes": None if isinstance(memory, str) else memory,
+        "energy_j_per_1000": None if isinstance(counter, str) else 1000 * joules / images,
+        "counter": None if isinstance(counter, str) else counter.name,
+        "unmeasured": {name: reason for name, reason in why.items() if isinstance(reason, str)},
+    }
+
+
+def working_memory(
+    module: nn.Module, inputs: Tensor, backend: Backend, resident: Callable[[], int] | None = None
+) -> int | str:
+    """Bytes that a pass over a batch takes at its peak beyond the weights and the inputs, or why it cannot
+    be told.
+
+    On a GPU, as torch's allocator counts. On the CPU, by how much this process's resident memory grows
+    (`resident` tells it), looked at every half millisecond: with what libraries allocate on the side and
+    malloc's own overhead, without peaks that are shorter, and only while nothing else in this process
+    allocates. Expect it to be right to a fifth. It needs Linux's /proc, and glibc's malloc_trim, for memory
+    that was freed but kept would hide what is taken again.
+    """
+    if backend.device.type == "cuda":
+        return _allocated(module, inputs, backend)
+    if backend.device.type != "cpu":
+        return f"torch does not tell the peak of {backend.device.type}"
+    trim = _trim()
+    if trim is None or not STATM.exists():
+        return "this system does not tell how a process's memory grows"
+    look = resident or _resident
+    with at_rest(module), backend.autocast():
+        module(inputs)  # what is made once and kept must not count
+        trim()
+        base = look()
+        with _watched(look) as seen:
+            module(inputs)
+    return max(0, max(seen) - base)
+
+
+def _allocated(module: nn.Module, inputs: Tensor, backend: Backend) -> int:
+    with at_rest(module), backend.autocast():
+        module(inputs)
+        _wait(backend)
+        before = torch.cuda.memory_allocated(backend.device)
+        torch.cuda.reset_peak_memory_stats(backend.device)
+        module(inputs)
+        _wait(backend)
+    return int(torch.cuda.max_memory_allocated(backend.device) - before)
+
+
+@contextmanager
+def _watched(look: Callable[[], int]) -> Iterator[list[int]]:
+    """What `look` saw while the block ran, filled by a thread."""
+    seen = [look()]
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(SAMPLE_S):
+            seen.append(look())
+
+    watcher = threading.Thread(target=watch, name="kd-memory", daemon=True)
+    watcher.start()
+    try:
+        yield seen
+    finally:
+        over.set()
+        watcher.join()
+        seen.append(look())
+
+
+def _trim() -> Callable[[], object] | None:
+    """Gives memory that was freed back to the system; None where that cannot be asked for."""
+    try:
+        trim = ctypes.CDLL(None).malloc_trim
+    except (OSError, AttributeError, TypeError):  # no glibc: another libc, macOS, Windows
+        return None
+    return lambda: trim(0)
+
+
+def _resident() -> int:
+    return int(STATM.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def _wait(backend: Backend) -> None:

@@ -203,7 +203,7 @@ class Notice(Event):
 @dataclass(frozen=True, kw_only=True)
 class Evaluated(Event):
     """Final metrics on the test part, for one model. `weights`: "last" or "best" (on validation); student
-    may also be "teacher". `metrics`: see kd_engine.evaluate.Report."""
+    may also be "teacher". `metrics`: see kd_engine.final.examine."""
 
     student: str
     weights: str

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from kd_engine.catalog import Catalog
 from kd_engine.events import STUDENT, Event
 from kd_engine.knobs import Knob
 from kd_engine.store import RunInfo
-from kd_engine.summary import FIGURES, closing_line, duration, percent
+from kd_engine.summary import FIGURES, closing_line, duration, figure, percent
 
 FEW = 12  # names that stand on one line
 
@@ -186,23 +186,28 @@ def run_row(info: RunInfo) -> dict[str, Any]:
     }
 
 
-def show_figures(figures: dict[str, dict[str, Any]], classes: Sequence[str]) -> None:
-    """Metrics of several models side by side; then, class by class, how much of it is found and how often
-    its name is right (F1: both in one number): of the last weights, where there are several models."""
-    rows = []
-    for name, (label, written) in FIGURES.items():
-        values = [_number(metrics.get(name)) for metrics in figures.values()]
-        if any(value is not None for value in values):
-            rows.append([label, *("" if value is None else written(value) for value in values)])
+def show_figures(figures: dict[str, dict[str, Any]], classes: Sequence[str], protocol: str = "") -> None:
+    """Metrics of several models side by side, section by section; then, class by class, how much of it is
+    found, how often its name is right (F1: both in one number), and how many points more or less of it than
+    the teacher finds: of the last weights, where there are several models. Below, why what is missing could
+    not be measured, and the protocol."""
+    rows: list[list[str]] = []
+    section = ""
+    for name, (label, written, part) in FIGURES.items():
+        cells = [_cell(metrics, name, written) for metrics in figures.values()]
+        if any(cells):
+            if part != section:
+                section = part
+                rows += [[""] * (len(cells) + 1), [section, *[""] * len(cells)]]
+            rows.append([f"  {label}", *cells])
     _table(["", *figures], rows, left=(0,))
     name = "last" if "last" in figures else next(iter(figures))
-    measures = ("recall", "precision", "f1")
-    rows = [
-        [label, *(percent(found[measure]) for measure in measures), str(found["support"])]
-        for label, found in zip(classes, figures[name]["per_class"], strict=True)
-    ]
     print()
-    _table([f"class ({name})", *measures, "images"], rows, left=(0,))
+    _show_classes(name, figures[name], classes)
+    if why := _unmeasured(figures.values()):
+        print("\n" + "\n".join(why))
+    if protocol:
+        print(f"\n{protocol}")
 
 
 def show_probe(numbers: Mapping[str, float], label: str, classes: Sequence[str]) -> None:
@@ -236,6 +241,30 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[str]], left: Sequence[i
             for i, (text, width) in enumerate(zip(line, widths, strict=True))
         ]
         out.print("  ".join(cells).rstrip(), style="bold" if k == 0 else None)
+
+
+def _show_classes(name: str, metrics: Mapping[str, Any], classes: Sequence[str]) -> None:
+    measures = ("recall", "precision", "f1")
+    gaps = metrics.get("gaps")
+    rows = []
+    for i, (label, found) in enumerate(zip(classes, metrics["per_class"], strict=True)):
+        gap = [] if gaps is None else ["" if gaps[i] is None else f"{100 * gaps[i]:+.1f}"]
+        rows.append([label, *(percent(found[measure]) for measure in measures), *gap, str(found["support"])])
+    heads = [*measures, *([] if gaps is None else ["recall - teacher's"]), "images"]
+    _table([f"class ({name})", *heads], rows, left=(0,))
+
+
+def _cell(metrics: Mapping[str, Any], name: str, written: Callable[[float], str]) -> str:
+    value = figure(metrics, name)
+    if value is None:
+        return "not measurable here" if name in metrics.get("unmeasured", {}) else ""
+    return written(value)
+
+
+def _unmeasured(models: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Why a figure could not be measured, each reason once."""
+    reasons = {(name, why) for metrics in models for name, why in metrics.get("unmeasured", {}).items()}
+    return [f"{FIGURES[name].label}: not measurable here: {why}" for name, why in sorted(reasons)]
 
 
 def _shares(row: Mapping[str, Any]) -> tuple[Any, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from sklearn.metrics import recall_score
 from torch import nn
 
 from kd_engine import evaluate
@@ -17,7 +19,7 @@ from kd_engine import events as e
 from kd_engine.backend import Backend, mix, seeded, set_threads, threads_kept
 from kd_engine.classroom import Classroom
 from kd_engine.commands import AskProbe
-from kd_engine.evaluate import against_teacher, at_rest, cost, latency, predict
+from kd_engine.evaluate import against_teacher, at_rest, cost, gaps, latency, pace, predict, working_memory
 from kd_engine.gallery import Gallery
 from kd_engine.models import count_parameters, create
 from kd_engine.recipe import HardwareKnobs
@@ -76,8 +78,9 @@ def unchanged(before: Any, after: Any) -> bool:
         lambda module, room: predict(module, room.batches("validation"), CPU),
         lambda module, room: latency(module, 32, CPU, repeats=2),
         lambda module, room: cost(module, 32),
+        lambda module, room: pace(module, torch.zeros(4, 3, 32, 32), CPU, "no counter"),
     ],
-    ids=["predict", "latency", "cost"],
+    ids=["predict", "latency", "cost", "pace"],
 )
 def test_measuring_leaves_modes_statistics_gradients_and_generators(room: Classroom, measure: Any) -> None:
     torch.manual_seed(0)
@@ -141,6 +144,19 @@ def test_retention_of_a_teacher_that_gets_nothing_right_is_no_number() -> None:
     assert np.isnan(against_teacher(wrong, wrong, np.array([1, 1]))["retention"])
 
 
+def test_gaps_are_differences_of_recall_by_class() -> None:
+    random = np.random.default_rng(2)
+    target = random.integers(0, 4, 60)
+    student, teacher = (random.normal(size=(60, 5)) for _ in range(2))  # the fifth class has no sample
+    of_s, of_t = (
+        recall_score(target, logits.argmax(1), labels=range(4), average=None) for logits in (student, teacher)
+    )
+    found = gaps(student, teacher, target)
+    assert found[:4] == pytest.approx(list(of_s - of_t))
+    assert found[4:] == [None]
+    assert gaps(student, student, target)[:4] == [0] * 4
+
+
 def test_costs_are_those_of_the_files(tmp_path: Path) -> None:
     module = create("resnet8", 10, 32)
     found = cost(module, 32)
@@ -182,6 +198,75 @@ def test_latency_is_a_median_and_a_percentile_of_calls_after_a_warm_up(
     found = latency(Slow(), 32, CPU, repeats=20)
     assert found["latency_ms_p50"] == 1000.0
     assert 1000.0 < found["latency_ms_p95"] < 10_000.0
+
+
+class Clock(Dropping):
+    """Every pass takes a second, and the chip five joules."""
+
+    name = "a clock"
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        super().__init__()
+        self.now = 0.0
+        monkeypatch.setattr(evaluate.time, "perf_counter", lambda: self.now)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.now += 1
+        return super().forward(x)
+
+    def joules(self) -> float:
+        return 5 * self.now
+
+
+def test_pace_counts_images_and_joules_of_the_same_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch)
+    found = pace(clock, torch.zeros(4, 3, 32, 32), CPU, clock, seconds=10)
+    assert (found["batch"], found["images_per_s"], found["counter"]) == (4, 4.0, "a clock")
+    assert found["energy_j_per_1000"] == 5 * 1000 / 4
+    assert "energy_j_per_1000" not in found["unmeasured"]
+
+
+def test_what_cannot_be_measured_says_why_and_the_rest_is_measured() -> None:
+    found = pace(Dropping(), torch.zeros(4, 3, 32, 32), CPU, "no counter here")
+    assert found["energy_j_per_1000"] is None
+    assert found["counter"] is None
+    assert found["unmeasured"]["energy_j_per_1000"] == "no counter here"
+    assert found["images_per_s"] > 0
+
+
+class Hungry(nn.Module):
+    """Takes so many bytes, and writes to them, for long enough to be seen."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.size = size
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        taken = torch.ones(self.size // 4)
+        evaluate.time.sleep(0.02)
+        return x + taken[0]
+
+
+on_linux = pytest.mark.skipif(not evaluate.STATM.exists(), reason="only Linux tells how memory grows")
+
+
+@on_linux
+@pytest.mark.parametrize("megabytes", [20, 60])
+def test_working_memory_is_what_a_pass_takes_and_gives_back(megabytes: int) -> None:
+    size = megabytes * 2**20
+    found = working_memory(Hungry(size), torch.zeros(1), CPU)
+    assert found == pytest.approx(size, rel=0.2)
+
+
+@on_linux
+def test_the_peak_is_told_though_memory_falls_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = itertools.chain([100, 110, 400, 130], itertools.repeat(90))
+    assert working_memory(Hungry(4), torch.zeros(1), CPU, resident=lambda: next(seen)) == 300
+
+
+def test_where_memory_is_not_told_that_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evaluate, "STATM", tmp_path / "statm")
+    assert "does not tell" in str(working_memory(Dropping(), torch.zeros(1, 3, 32, 32), CPU))
 
 
 # -- on the validation part, while a student learns --
@@ -251,7 +336,19 @@ def test_everybody_is_examined_once(examined: RunFolder) -> None:
         assert {"precision", "recall", "f1"} <= set(metrics["per_class"][0])
         assert metrics["top5"] >= metrics["top1"]
     assert "agreement" not in told[0].metrics
-    assert {"agreement", "kl", "retention", "parameters", "macs", "bytes"} <= set(told[1].metrics)
+    own = {"ece", "calibration", "macro", "nll"}
+    close = {"agreement", "kl", "retention", "gaps"}
+    assert all(own <= set(figures.metrics) for figures in told)
+    assert all(close | {"parameters", "macs", "bytes"} <= set(figures.metrics) for figures in told[1:])
+    recall = [[row["recall"] for row in figures.metrics["per_class"]] for figures in told]
+    for of_student, figures in zip(recall[1:], told[1:], strict=True):
+        assert figures.metrics["gaps"] == pytest.approx(list(np.subtract(of_student, recall[0])))
+
+
+def test_the_end_of_a_run_measures_nothing_that_takes_long(examined: RunFolder) -> None:
+    for metrics in (examined.read_json("evaluation.json") or {}).values():
+        assert not {"top1_noise", "images_per_s", "memory_bytes", "energy_j_per_1000"} & set(metrics)
+    assert not examined.path("measured.json").exists()
 
 
 def test_the_summary_compares_teacher_student_and_rival(examined: RunFolder) -> None:

@@ -92,6 +92,46 @@ def test_columns_line_up_for_wide_letters_too(capsys: pytest.CaptureFixture[str]
     assert "66.7%" in dog
 
 
+def test_figures_stand_in_sections_with_gaps_reasons_and_the_protocol(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    row = {"recall": 1.0, "precision": 0.5, "f1": 2 / 3, "support": 7}
+    teacher = {"top1": 0.75, "macro": {"f1": 0.5}, "per_class": [row, row]}
+    student = {
+        **teacher,
+        "kl": 0.25,
+        "top1_jpeg": 0.125,
+        "gaps": [-0.25, None],
+        "energy_j_per_1000": None,
+        "unmeasured": {"energy_j_per_1000": "no counter"},
+    }
+    report.show_figures({"teacher": teacher, "last": student}, ["a", "b"], "Protocol: none.")
+    text = capsys.readouterr().out
+    words = [" ".join(line.split()) for line in text.splitlines()]
+    for section, line in (
+        ("Accuracy", "F1, mean over classes 50.00% 50.00%"),
+        ("Closeness to the teacher", "distance to the teacher (KL, nats) 0.2500"),
+        ("Accuracy on corrupted images", "after JPEG compression 12.50%"),
+        ("Cost", "energy of 1,000 images not measurable here"),
+    ):
+        assert words.index(section) < words.index(line)
+    assert "a 100.0% 50.0% 66.7% -25.0 7" in words
+    assert "b 100.0% 50.0% 66.7% 7" in words
+    assert words[-3:] == [
+        "energy of 1,000 images: not measurable here: no counter",
+        "",
+        "Protocol: none.",
+    ]
+
+
+def test_sections_without_a_figure_are_left_out(capsys: pytest.CaptureFixture[str]) -> None:
+    report.show_figures({"m": {"top1": 0.5, "per_class": []}}, [])
+    text = capsys.readouterr().out
+    assert "Accuracy" in text
+    assert "corrupted" not in text
+    assert "teacher" not in text
+
+
 @pytest.mark.parametrize(
     ("told", "words"),
     [

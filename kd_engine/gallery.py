@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from kd_engine import looking, snapshots
+from kd_engine import evaluate, looking, snapshots
 from kd_engine.classroom import Classroom, Part
 from kd_engine.commands import AskProbe
 from kd_engine.errors import KdError
@@ -61,6 +61,32 @@ class Gallery:
                 ]
                 found.append({"name": probe.name, "title": probe.title, "taps": places})
         return found
+
+    def labels(self, teacher: np.ndarray | None = None) -> dict[str, np.ndarray]:
+        """What a samples.npz says of the whole validation part: its labels and the teacher's choices.
+        Nothing without such a part.
+
+        teacher: its logits (N, C) where they are at hand; otherwise it is asked.
+        """
+        if not len(self._room.data.validation):
+            return {}
+        arrays = {"validation_labels": self._room.data.validation.labels}
+        if teacher is None and self._teacher is not None:
+            teacher = self._answers(self._teacher.module)
+        if teacher is not None:
+            arrays["teacher_validation_predictions"] = snapshots.of_choices(teacher)
+        return arrays
+
+    def choices(self, module: nn.Module, student: np.ndarray | None = None) -> dict[str, np.ndarray]:
+        """What an epoch_NNN.npz says of the whole validation part. student: its logits (N, C) where they are
+        at hand; otherwise `module` is asked."""
+        if not len(self._room.data.validation):
+            return {}
+        logits = self._answers(module) if student is None else student
+        return {"validation_predictions": snapshots.of_choices(logits)}
+
+    def _answers(self, module: nn.Module) -> np.ndarray:
+        return evaluate.predict(module, self._room.batches("validation"), self._room.backend)
 
     def snapshot(self, module: nn.Module, taps: dict[str, Tap], epoch: int) -> dict[str, np.ndarray]:
         """What the student says of them after `epoch` epochs: the content of an epoch_NNN.npz."""

@@ -4,9 +4,13 @@ replays.
 `samples.npz`: images (K, 3, S, S) uint8, labels (K,), indices (K,) into the part they come from, classes
 (C,), masks (K, S, S) bool where objects are known; and of the teacher, where there is one: teacher_logits
 (K, C), teacher_heat (K, S, S), each map's activation attention at its last stage, 0 to 1; part: where
-the pictures come from; maps: which probes can look at both models, as JSON (see Gallery.maps).
+the pictures come from; maps: which probes can look at both models, as JSON (see Gallery.maps). In a run's
+folder also, where there is a validation part of N samples: validation_labels (N,), and with a teacher
+teacher_validation_predictions (N,).
 
-`epoch_NNN.npz`: epoch, student_logits (K, C), student_heat (K, S, S), in the same order.
+`epoch_NNN.npz`: epoch, student_logits (K, C), student_heat (K, S, S), in the same order, and, where there is
+a validation part, validation_predictions (N,): the classes that the student names. With the labels, that is a
+confusion matrix of every epoch. Predictions are classes, of the smallest unsigned type that holds them all.
 """
 
 from __future__ import annotations
@@ -70,6 +74,12 @@ def of_model(
         heats = [to_heat(strength, inputs) for strength in maps.square().mean(1)]
         arrays[f"{role}_heat"] = np.stack(heats)
     return arrays
+
+
+def of_choices(logits: np.ndarray) -> np.ndarray:
+    """The class that each of the logits (N, C) names, (N,): a byte each, up to 256 classes."""
+    chosen: np.ndarray = logits.argmax(-1).astype(np.min_scalar_type(logits.shape[-1] - 1))
+    return chosen
 
 
 def name_of(epoch: int) -> str:

@@ -13,16 +13,20 @@ from kd_engine.trainee import Trainee
 
 class Validation:
     """The teacher is asked once, here; students as often as wanted. Without a validation part there is
-    nothing to measure."""
+    nothing to measure.
+
+    said: by student, its logits (N, C) when it was measured last: who wants them then need not ask again.
+    """
 
     def __init__(self, room: Classroom, teacher: LiveTeacher | None) -> None:
         self._room = room
-        self._teacher: np.ndarray | None = None
+        self.teacher: np.ndarray | None = None  # its logits (N, C)
+        self.said: dict[str, np.ndarray] = {}
         self.teacher_top1: float | None = None
         if teacher is not None and len(room.data.validation):
             batches = room.batches("validation")
-            self._teacher = evaluate.predict(teacher.module, batches, room.backend)
-            self.teacher_top1 = float(room.task.metrics(self._teacher, batches.subset.labels)["top1"])
+            self.teacher = evaluate.predict(teacher.module, batches, room.backend)
+            self.teacher_top1 = float(room.task.metrics(self.teacher, batches.subset.labels)["top1"])
 
     def figures(self, student: Trainee) -> dict[str, float]:
         """top1, loss, and, against the teacher, agreement and kl; empty without a validation part."""
@@ -30,9 +34,10 @@ class Validation:
             return {}
         batches = self._room.batches("validation")
         logits = evaluate.predict(student.module, batches, self._room.backend)
+        self.said[student.name] = logits
         metrics = self._room.task.metrics(logits, batches.subset.labels)
         told = {"top1": float(metrics["top1"]), "loss": float(metrics["nll"])}
-        if self._teacher is not None:
-            close = evaluate.against_teacher(logits, self._teacher, batches.subset.labels)
+        if self.teacher is not None:
+            close = evaluate.against_teacher(logits, self.teacher, batches.subset.labels)
             told |= {"agreement": close["agreement"], "kl": close["kl"]}
         return told

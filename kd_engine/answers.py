@@ -7,13 +7,14 @@ name.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from kd_engine import card as cards
-from kd_engine import catalog, evaluate, paths, preview, snapshots
+from kd_engine import catalog, examination, paths, preview, snapshots
 from kd_engine.check import check
 from kd_engine.classroom import Classroom
 from kd_engine.commands import AskProbe
@@ -21,7 +22,7 @@ from kd_engine.deploy import load_model
 from kd_engine.errors import KdError, RecipeError
 from kd_engine.events import STUDENT, KnobChanged
 from kd_engine.exporters import Exporter
-from kd_engine.final import EVALUATION, examine
+from kd_engine.final import EVALUATION
 from kd_engine.gallery import Gallery, keep
 from kd_engine.recipe import ModelSection, Recipe, complete
 from kd_engine.registry import find
@@ -73,34 +74,63 @@ def probe(
     return {"path": path, "numbers": numbers, "label": classes[label], "classes": list(classes)}
 
 
-def evaluate_run(run: str | Path, runs: Path | None = None) -> dict[str, Any]:
-    """A stored run's student, last and best weights, and its teacher, measured anew on the test part:
-    figures (by name), classes, and notes (what the user should hear of data and models)."""
+def evaluate(run: str | Path, runs: Path | None = None, robust: bool = False) -> dict[str, Any]:
+    """What is to be seen of a run's models on the test part: the desktop's question.
+
+    Answered from what the run measured at its end, and from what was measured later, without loading data or
+    models. What is not known yet (a run that has not ended, or is older than a figure; `robust`, asked for
+    the first time) is measured now, which takes as long as a pass over the test part, five with `robust`,
+    for teacher and student; see kd_engine.examination for what is kept. KdError without weights.
+
+    classes: names, in the order of all that is by class. notes: what the user should hear. protocol: see
+    examination.protocol; its `text` belongs under every table. models: by "NAME/WEIGHTS" ("teacher/last",
+    "student/last", "student/best", "RIVAL/last"; in that order, as far as they exist), each with all of:
+
+    - top1, top5 (None with five classes or fewer), nll (nats), ece, samples (int), macro {precision, recall,
+      f1}: fractions.
+    - per_class: [{precision, recall, f1, support}] by class.
+    - confusion: C lists of C counts, rows are true classes, columns predictions; None above 200 classes.
+    - calibration: 15 bins [{low, high, count, confidence, accuracy}], the last two None where count is 0.
+    - agreement, kl (nats), retention, gaps: [student's recall minus the teacher's] by class, None for a class
+      without a sample. All four None for the teacher, and where there is none.
+    - top1_noise, top1_blur, top1_contrast, top1_jpeg, top1_corrupted (their mean): None until `robust` was
+      asked for, and for rivals, whose weights are not kept.
+
+    A figure that is no number is NaN; one that an older version did not measure, and of which no weights are
+    left to measure it on, is None. Other figures of evaluation.json and measured.json (parameters, macs,
+    images_per_s, ...) are there under their names where they were measured.
+    """
     folder = Store(runs).open(run)
-    recipe = Recipe.from_document(folder.recipe())
-    files = {which: folder.path(file) for which, file in (("last", LAST), ("best", BEST))}
-    files = {which: file for which, file in files.items() if file.is_file()}
-    if not files:
-        raise KdError(
-            f"{folder.name}: this run has no weights yet.", "Resume it, or wait for its first epoch."
-        )
-    room = Classroom(recipe, _runs(runs))
-    teacher = room.teacher()
-    figures: dict[str, Any] = {}
-    answers = None
-    if teacher is not None:
-        answers = evaluate.predict(teacher.module, room.batches("test"), room.backend)
-        figures["teacher"] = examine(room, teacher.module, answers, None, with_latency=True)
-    for which, file in files.items():
-        figures[which] = _examine_student(room, _student(room, file), answers)
-    return _evaluated(room, figures)
+    found = examination.told(folder, robust)
+    if found is None:
+        found = examination.of_run(folder, _runs(runs), robust, costs=False)
+        if (whole := examination.told(folder, robust)) is not None:  # with rivals, and what was known before
+            found = replace(whole, notes=found.notes)
+    names = (*examination.OWN, *examination.CLOSE, *examination.ROBUST)
+    return {
+        "models": {name: {**dict.fromkeys(names), **told} for name, told in found.models.items()},
+        "classes": found.classes,
+        "notes": found.notes,
+        "protocol": examination.protocol(folder, found.models),
+    }
+
+
+def evaluate_run(run: str | Path, runs: Path | None = None, robust: bool = False) -> dict[str, Any]:
+    """A stored run's student, `last` and `best` weights, and its `teacher`, measured anew on the test part:
+    figures (by name: all of final.examine, latency, evaluate.pace, with `robust` examination.robustness, and
+    `protocol`), classes, notes (what the user should hear of data and models) and protocol (in words)."""
+    folder = Store(runs).open(run)
+    found = examination.of_run(folder, _runs(runs), robust, costs=True)
+    short = {f"{STUDENT}/last": "last", f"{STUDENT}/best": "best", examination.TEACHER: "teacher"}
+    figures = {short[name]: metrics for name, metrics in found.models.items()}
+    return _evaluated(figures, found, examination.protocol(folder, found.models))
 
 
 def evaluate_model(
-    model: str, file: str, data: Mapping[str, Any], knobs: Mapping[str, Any]
+    model: str, file: str, data: Mapping[str, Any], knobs: Mapping[str, Any], robust: bool = False
 ) -> dict[str, Any]:
-    """A model from a checkpoint file on the test part of some data: figures (by the model's name), classes
-    and notes."""
+    """A model from a checkpoint file on the test part of some data: as evaluate_run, with figures under the
+    model's name."""
     document = {
         "name": "evaluate",
         "data": dict(data),
@@ -108,7 +138,8 @@ def evaluate_model(
         "stages": [{"stage": "train"}],
     }
     room = Classroom(Recipe.from_document(document), paths.runs())
-    return _evaluated(room, {model: _examine_student(room, room.student(), None)})
+    found = examination.measure(room, {model: room.student().module}, robust, costs=True)
+    return _evaluated(found.models, found, examination.of_file(file, data, len(room.data.test)))
 
 
 def export(
@@ -190,14 +221,15 @@ def _runs(runs: Path | None) -> Path:
     return runs if runs is not None else paths.runs()
 
 
-def _examine_student(room: Classroom, student: Model, teacher: np.ndarray | None) -> dict[str, Any]:
-    logits = evaluate.predict(student.module, room.batches("test"), room.backend)
-    return examine(room, student.module, logits, teacher, with_latency=True)
-
-
-def _evaluated(room: Classroom, figures: dict[str, Any]) -> dict[str, Any]:
-    notes = [*room.data.notes, *room.notes]
-    return {"figures": figures, "classes": list(room.data.classes), "notes": list(dict.fromkeys(notes))}
+def _evaluated(
+    figures: dict[str, dict[str, Any]], found: examination.Examination, protocol: dict[str, Any]
+) -> dict[str, Any]:
+    return {
+        "figures": {name: {**metrics, "protocol": protocol} for name, metrics in figures.items()},
+        "classes": found.classes,
+        "notes": found.notes,
+        "protocol": protocol["text"],
+    }
 
 
 def _facts(recipe: Recipe, folder: RunFolder, which: str) -> dict[str, Any]:

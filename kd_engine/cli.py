@@ -152,10 +152,17 @@ def evaluate(
             help="With --model: a knob of the model or the data, as in model.shortcut=A. Repeatable.",
         ),
     ] = None,
+    robust: Annotated[
+        bool,
+        typer.Option(
+            "--robust", help="Also on images with noise, blurred, with less contrast, and after JPEG."
+        ),
+    ] = False,
     runs: RunsOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Measure a stored run, or a model from a file, on the test part."""
+    """Measure a stored run, or a model from a file, on the test part: accuracy, closeness to the teacher,
+    cost. --robust makes four more passes."""
     from kd_engine import answers
 
     given = (model, weights, data)
@@ -165,17 +172,17 @@ def evaluate(
     if model is not None and weights is not None and data is not None:
         document = _evaluation(data, set_ or ())
         try:
-            answer = answers.evaluate_model(model, weights, document["data"], document["model"])
+            answer = answers.evaluate_model(model, weights, document["data"], document["model"], robust)
         except RecipeError as error:
             raise RecipeError([_as_asked(problem, data) for problem in error.problems]) from None
     else:
-        answer = answers.evaluate_run(str(run), runs)
+        answer = answers.evaluate_run(str(run), runs, robust)
     for note in answer["notes"]:
         print(f"note: {note}", file=sys.stderr)
     if as_json:
         _print_json(answer["figures"])
     else:
-        report.show_figures(answer["figures"], answer["classes"])
+        report.show_figures(answer["figures"], answer["classes"], answer["protocol"])
 
 
 @app.command()

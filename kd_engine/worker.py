@@ -219,7 +219,7 @@ def _ask(what: Any, values: Any) -> dict[str, Any]:
         "describe": answers.describe,
         "probe": answers.probe,
         "export": answers.export,
-        "evaluate": answers.evaluate_run,
+        "evaluate": answers.evaluate,
     }
     if not isinstance(what, str) or what not in questions:
         near = did_you_mean(str(what), questions)

@@ -21,6 +21,7 @@ from torch import Tensor
 from kd_engine import catalog as catalogs
 from kd_engine import cli, events
 from kd_engine.commands import Stop
+from kd_engine.corruptions import CORRUPTIONS
 from kd_engine.events import EpochDone, RunStopped, StepDone
 from kd_engine.methods.kd import Kd as Kd_
 from kd_engine.session import Session
@@ -84,7 +85,7 @@ CONTRACT = {
     "run": ["RECIPE", "--set", "--runs", "--jsonl"],
     "resume": ["RUN"],
     "runs": ["--json"],
-    "evaluate": ["RUN", "--json", "--model", "--weights", "--data", "--set"],
+    "evaluate": ["RUN", "--json", "--model", "--weights", "--data", "--set", "--robust"],
     "probe": ["RUN", "--probe", "--sample", "--out"],
     "export": ["RUN", "--format", "--out"],
 }
@@ -546,6 +547,16 @@ def test_the_table_of_figures_says_them_in_words(kd: Kd, undisturbed: RunFolder)
     assert f"{metrics['parameters']:,}" in shown
     for label in ("accuracy (top-1)", "weights on disk", "one image takes (median)", "recall", "precision"):
         assert label in shown
+    assert shown.splitlines()[-1] == metrics["protocol"]["text"]
+    assert "with noise" not in shown
+
+
+def test_robustness_is_measured_when_asked_for(kd: Kd, undisturbed: RunFolder) -> None:
+    figures = json.loads(kd("evaluate", undisturbed.folder, "--robust", "--json").out)
+    for metrics in figures.values():
+        each = [metrics[f"top1_{name}"] for name in CORRUPTIONS]
+        assert metrics["top1_corrupted"] == pytest.approx(np.mean(each))
+    assert "with noise" in kd("evaluate", undisturbed.folder, "--robust").out
 
 
 def test_a_model_from_a_file_is_measured_on_any_data(kd: Kd, teacher: Path, undisturbed: RunFolder) -> None:
@@ -555,6 +566,7 @@ def test_a_model_from_a_file_is_measured_on_any_data(kd: Kd, teacher: Path, undi
     summary = undisturbed.read_json("summary.json")
     assert summary is not None
     assert json.loads(ended.out)["cnn"]["top1"] == summary["teacher"]["top1_test"]
+    assert "top1_noise" in json.loads(kd(*words, "--json", "--robust").out)["cnn"]
 
 
 def test_a_model_on_other_data_than_its_card_says_is_noted(kd: Kd) -> None:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 
 from kd_engine.errors import KdError
 from kd_engine.events import StepDone
-from kd_engine.methods import create
-from kd_engine.methods.ft import distance
+from kd_engine.methods import Terms, create
+from kd_engine.methods.ft import Ft, distance
 from kd_engine.session import Session
 from kd_engine.signals import Shapes, Signals
 from tests.engine import reference as ref
@@ -161,10 +163,24 @@ def test_one_position_works_as_the_paper_has_it() -> None:
     assert ref.terms(method, student, teacher)["ft"].item() > 0
 
 
-def test_the_recipe_of_two_stages_paraphrases_first_and_then_transfers(tmp_path: Path) -> None:
+def test_the_recipe_of_two_stages_paraphrases_first_and_then_transfers_from_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: dict[str, list[Tensor]] = {"paraphrase": [], "transfer": []}
+
+    def spied(self: Ft, *signals: Any) -> Terms:
+        seen[self.knobs.phase].append(self.get_parameter("paraphraser.0.weight").detach().clone())
+        return terms(self, *signals)
+
+    terms = Ft.terms
+    monkeypatch.setattr(Ft, "terms", spied)
     first = {"label_weight": 0.0, "methods": [{"method": "ft", "phase": "paraphrase", "weight": 1.0}]}
     second = {"label_weight": 1.0, "methods": [{"method": "ft", "phase": "transfer", "weight": 200.0}]}
     plans = [{**tiny.PLAN, "stage": "distill", "epochs": 1, **plan} for plan in (first, second)]
     told = tiny.finish(Session(tiny.recipe(stages=plans), tmp_path))
     learned = {(step.stage, name) for step in tiny.of(StepDone, told) for name in step.terms}
     assert learned == {(0, "ft"), (1, "ft"), (1, "label")}
+    assert not torch.equal(seen["paraphrase"][0], seen["paraphrase"][-1])
+    assert all(torch.equal(weight, seen["transfer"][0]) for weight in seen["transfer"])
+    one_step = (seen["transfer"][0] - seen["paraphrase"][-1]).norm()
+    assert one_step < 0.1 * seen["transfer"][0].norm()  # fresh ones would be farther away than they are long

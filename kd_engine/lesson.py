@@ -14,10 +14,12 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from kd_engine.errors import KdError
 from kd_engine.methods import Method
 from kd_engine.schedules import Clock
+from kd_engine.sensitivity import INPUT
 from kd_engine.signals import Shapes, Signals
 from kd_engine.taps import Reader, Tap
 from kd_engine.tasks import Task
@@ -63,11 +65,12 @@ class Lesson(nn.Module):
                 method.prepare(*shapes)
                 wanted += method.student_taps(*shapes)
                 self.teacher_taps += method.teacher_taps(*shapes)
-        missing = [name for name in wanted if name not in taps]
+        places = {**taps, INPUT.name: INPUT}
+        missing = [name for name in wanted if name not in places]
         if missing:
             raise KdError(f"the student has no tap {', '.join(missing)}; it has {', '.join(taps)}")
         # dict.fromkeys: each tap once, in order
-        self._reader = Reader(student, [taps[name] for name in dict.fromkeys(wanted)])
+        self._reader = Reader(student, [places[name] for name in dict.fromkeys(wanted)])
 
     @property
     def needs_teacher(self) -> bool:
@@ -84,7 +87,10 @@ class Lesson(nn.Module):
     def hear(self, inputs: Tensor, samples: Tensor | None = None) -> Signals:
         """What the student says of a batch (N, 3, H, W). samples: their numbers in the training part,
         (N,)."""
-        return replace(self._reader(inputs), samples=samples)
+        if INPUT not in self._reader.taps:
+            return replace(self._reader(inputs), samples=samples)
+        with sdpa_kernel(SDPBackend.MATH):  # the faster kernels of attention have no second derivative
+            return replace(self._reader(inputs.detach().requires_grad_()), samples=samples)
 
     def forward(self, said: Signals, teacher: Signals | None, target: Tensor) -> Losses:
         """The weighted sum of the losses, and each of them. said: by the student, from `hear`; target (N,),

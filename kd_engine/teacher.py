@@ -6,12 +6,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
+from kd_engine import evaluate
+from kd_engine.activity import is_activity, named, place_of
 from kd_engine.backend import Backend
-from kd_engine.data import Batch
+from kd_engine.data import Batch, Batches
 from kd_engine.errors import KdError
+from kd_engine.sensitivity import GRADIENT, believed, sensitivity
 from kd_engine.signals import Shapes, Signals, together
 from kd_engine.taps import Reader, Tap
 
@@ -38,21 +42,50 @@ class LiveTeacher:
         self.card = model.card
         self._backend = backend
         self._reader = Reader(self.module, ())
+        self._sensitive = False
+        self.heard: tuple[str, ...] = ()  # the taps that it answers with
 
     def listen(self, taps: Iterable[str]) -> None:
-        """From now on, answer with these taps beside the logits. KdError for a tap that it does not have."""
-        wanted = list(dict.fromkeys(taps))
+        """From now on, answer with these taps beside the logits. KdError for a tap that it does not have.
+
+        `gradient.input` is no place in the model: every teacher can answer it (see `sensitivity`).
+        """
+        self.heard = tuple(dict.fromkeys(taps))
+        self._sensitive = GRADIENT in self.heard
+        wanted = list(dict.fromkeys(place_of(name) for name in self.heard if name != GRADIENT))
         missing = [name for name in wanted if name not in self.taps]
         if missing:
             raise KdError(f"the teacher has no tap {', '.join(missing)}; it has {', '.join(self.taps)}")
         self._reader.close()
         self._reader = Reader(self.module, [self.taps[name] for name in wanted])
 
-    @torch.no_grad()
     def signals(self, batch: Batch) -> Signals:
         """What the teacher says of a batch."""
-        with self._backend.autocast():
-            return self._reader(batch.inputs)
+        if self._sensitive:
+            return self._sensitive_signals(batch)
+        with torch.no_grad(), self._backend.autocast():
+            return self._with_activity(self._reader(batch.inputs))
+
+    def predictions(self, batches: Batches) -> np.ndarray:
+        """Its logits (N, C) on all of a part, unaugmented, float32."""
+        return evaluate.predict(self.module, batches, self._backend)
+
+    def _with_activity(self, said: Signals) -> Signals:
+        """Where activations are strong stands in for the maps themselves, for those who ask for no more."""
+        asked = [name for name in self.heard if is_activity(name)]
+        if not asked:
+            return said
+        taps = {name: tap for name, tap in said.taps.items() if name in self.heard}
+        return replace(said, taps=taps | {name: named(name, said.taps[place_of(name)]) for name in asked})
+
+    def _sensitive_signals(self, batch: Batch) -> Signals:
+        inputs = batch.inputs.detach().requires_grad_()
+        with torch.enable_grad():
+            with self._backend.autocast():
+                said = self._with_activity(self._reader(inputs))
+            gradient = sensitivity(inputs, said.logits, believed(batch.target, said.logits))
+        said = said.detach()
+        return replace(said, taps={**said.taps, GRADIENT: gradient})
 
     def close(self) -> None:
         self._reader.close()
@@ -61,15 +94,22 @@ class LiveTeacher:
 class Teachers(LiveTeacher):
     """Several at once: the first is the teacher for all that hears one only; the others say their logits."""
 
-    def __init__(self, models: Sequence[Model], backend: Backend) -> None:
-        super().__init__(models[0], backend)
-        self.shapes = replace(self.shapes, members=len(models))
-        self._others = [LiveTeacher(model, backend) for model in models[1:]]
+    def __init__(self, members: Sequence[LiveTeacher]) -> None:
+        first = members[0]
+        self.members = tuple(members)
+        self.module, self.taps, self.card = first.module, first.taps, first.card
+        self.shapes = replace(first.shapes, members=len(members))
+
+    def listen(self, taps: Iterable[str]) -> None:
+        for member, wanted in zip(self.members, (taps, *[()] * (len(self.members) - 1)), strict=True):
+            member.listen(wanted)
 
     def signals(self, batch: Batch) -> Signals:
-        return together([super().signals(batch), *(other.signals(batch) for other in self._others)])
+        return together([member.signals(batch) for member in self.members])
+
+    def predictions(self, batches: Batches) -> np.ndarray:
+        return self.members[0].predictions(batches)
 
     def close(self) -> None:
-        super().close()
-        for other in self._others:
-            other.close()
+        for member in self.members:
+            member.close()

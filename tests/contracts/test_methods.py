@@ -18,6 +18,7 @@ from kd_engine.errors import KdError
 from kd_engine.knobs import knobs_of
 from kd_engine.methods import Method, Terms
 from kd_engine.registry import discover
+from kd_engine.sensitivity import GRADIENT, INPUT
 from kd_engine.signals import Classifier, Shapes, Signals
 from kd_engine.taps import ATTENTION
 
@@ -83,18 +84,34 @@ def _select(signals: Signals, wanted: tuple[str, ...]) -> Signals:
     """Only what was asked for, as a session or a teacher's cache gives it."""
     taps = {name: tensor for name, tensor in signals.taps.items() if name in wanted}
     attention = {n: t for n, t in signals.attention.items() if ATTENTION + n in wanted}
+    image = torch.randn(N, 3, 4, 4, generator=torch.Generator().manual_seed(len(taps)))
+    image = image.to(signals.logits.dtype).requires_grad_()
+    if GRADIENT in wanted:
+        taps[GRADIENT] = image
+    if INPUT.name in wanted:
+        return _from_image(replace(signals, taps={**taps, INPUT.name: image}, attention=attention))
     return replace(signals, taps=taps, attention=attention)
+
+
+def _from_image(signals: Signals) -> Signals:
+    """With logits that are computed from the image, for methods that ask how they depend on it."""
+    pixels = signals.taps[INPUT.name].flatten(1)
+    mix = torch.randn(pixels.shape[1], CLASSES, generator=torch.Generator().manual_seed(3))
+    logits = (pixels @ mix.to(pixels.dtype)).sin()
+    logits.retain_grad()
+    return replace(signals, logits=logits)
 
 
 def _permuted(signals: Signals, order: Tensor) -> Signals:
     assert signals.samples is not None
-    return Signals(
+    permuted = Signals(
         signals.logits[order],
         {name: tensor[order] for name, tensor in signals.taps.items()},
         {name: tensor[order] for name, tensor in signals.attention.items()},
         signals.classifier,
         signals.samples[order],
     )
+    return _from_image(permuted) if INPUT.name in permuted.taps else permuted
 
 
 def _shapes(student: Signals, teacher: Signals) -> tuple[Shapes, Shapes]:
@@ -148,18 +165,24 @@ def _new(plugin: type[Method], case: Case) -> Method:
     return method
 
 
+def _heard(method: Method, case: Case) -> Case:
+    """The case, reduced to what the method declares to read."""
+    student, teacher, target = case
+    shapes = _shapes(student, teacher)
+    ours, theirs = method.student_taps(*shapes), method.teacher_taps(*shapes)
+    return _select(student, ours), _select(teacher, theirs), target
+
+
 def _cases(plugin: type[Method], **options: Any) -> Iterator[Ready]:
     """The method in every case that it can work in, which must be one at least."""
     worked = False
     for make in CASES:
-        case = student, teacher, target = make(**options)
-        shapes = _shapes(student, teacher)
-        if plugin(plugin.Knobs()).problems(*shapes):
+        case = make(**options)
+        if plugin(plugin.Knobs()).problems(*_shapes(case[0], case[1])):
             continue
         worked = True
         method = _new(plugin, case)
-        ours, theirs = method.student_taps(*shapes), method.teacher_taps(*shapes)
-        yield Ready(method, _select(student, ours), _select(teacher, theirs), target)
+        yield Ready(method, *_heard(method, case))
     assert worked, f"{plugin.name}: works in none of {[make.__name__ for make in CASES]}"
 
 
@@ -255,6 +278,7 @@ def check_parts_are_registered_and_move(plugin: type[Method]) -> None:
         method, other = _new(plugin, case), _new(plugin, case)
         hidden = [name for name, value in vars(method).items() if not name.startswith("_") and _holds(value)]
         assert not hidden, f"tensors or modules in plain attributes, neither trained nor saved: {hidden}"
+        case = _heard(method, case)
         method(*case)  # so that running statistics, where there are any, differ
         other.load_state_dict(copy.deepcopy(method.state_dict()))
         assert _same(method.eval()(*case), other.eval()(*case)), "a loaded state gives other terms"

@@ -29,8 +29,8 @@ NOTHING = 1e-6  # a direction with less of a map's energy is rounding
 class KdsvdKnobs(MethodKnobs):
     weight: float = knob(
         1.0,
-        "How much the singular vectors count in the sum. RepDistiller leaves it at 1 and publishes no table; the "
-        "loss is small beside the labels' (0.03 at first, on digits), so more is worth a try.",
+        "How much the singular vectors count in the sum. RepDistiller has neither weight nor table for it. "
+        "The loss is small beside the labels' (0.03 at first, on digits), so more is worth a try.",
         low=0,
         high=1000,
         scale="log",

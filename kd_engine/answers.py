@@ -27,7 +27,6 @@ from kd_engine.gallery import Gallery, keep
 from kd_engine.recipe import ModelSection, Recipe, complete
 from kd_engine.registry import find
 from kd_engine.store import BEST, ENVIRONMENT, LAST, RunFolder, Store, replacing, told
-from kd_engine.teacher import Model
 
 FILES = ("data.path", "teacher.weights", "student.weights")
 OURS = "kd-studio"  # stands in every model card that we write
@@ -57,7 +56,7 @@ def probe(
     recipe = Recipe.from_document(folder.recipe())
     file = _weights(folder, which)
     room = Classroom(recipe, _runs(runs))
-    teacher, student = room.teacher(), _student(room, file)
+    teacher, student = room.teacher(), examination.student(room, file)
     if part == "validation" and not len(room.data.validation):
         part = "train"
     question = AskProbe(probe, sample, tap, part=part)
@@ -211,10 +210,6 @@ def _weights(folder: RunFolder, which: str) -> Path:
     if not file.is_file():
         raise KdError(f"{folder.name}: no {which} weights yet.", "They appear after the first epoch.")
     return file
-
-
-def _student(room: Classroom, file: Path) -> Model:
-    return room.model(room.recipe.student.model_copy(update={"weights": str(file)}), "student")
 
 
 def _runs(runs: Path | None) -> Path:

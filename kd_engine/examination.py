@@ -22,8 +22,9 @@ from kd_engine.data import Batches
 from kd_engine.errors import KdError, StoreError
 from kd_engine.events import STUDENT
 from kd_engine.final import EVALUATION, examine
-from kd_engine.recipe import Recipe
+from kd_engine.recipe import ModelSection, Recipe
 from kd_engine.store import BEST, LAST, SUMMARY, RunFolder
+from kd_engine.teacher import Model
 
 MEASURED = "measured.json"
 TEACHER = "teacher/last"
@@ -58,10 +59,19 @@ def of_run(folder: RunFolder, runs: Path, robust: bool, costs: bool) -> Examinat
     if (teacher := room.teacher()) is not None:
         modules[TEACHER] = teacher.module
     for name, file in files.items():
-        section = room.recipe.student.model_copy(update={"weights": str(file)})
-        modules[name] = room.model(section, STUDENT).module
+        modules[name] = student(room, file).module
     made = measure(room, modules, robust, costs)
     return Examination(made.models, made.classes, [*made.notes, *_keep(folder, room, made)])
+
+
+def student(room: Classroom, file: Path) -> Model:
+    """The student whose weights a run keeps in `file`. Stages may train models of their own: which one it
+    is, its card says; without a card it is the last stage's."""
+    made = card.read(file)
+    if made is None:
+        section = room.section(len(room.recipe.stages) - 1)
+        return room.model(section.model_copy(update={"weights": str(file)}), STUDENT)
+    return room.model(ModelSection(model=made["model"], weights=str(file), **made["knobs"]), STUDENT)
 
 
 def measure(room: Classroom, modules: Mapping[str, nn.Module], robust: bool, costs: bool) -> Examination:

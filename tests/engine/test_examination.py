@@ -181,6 +181,23 @@ def test_a_run_that_has_not_ended_is_measured_anew_each_time(
     tiny.finish(session)
 
 
+def test_a_stages_own_model_is_measured_as_what_it_is(teacher: Path, tmp_path: Path) -> None:
+    recipe = tiny.two_stages(teacher, stages__0__epochs=1).with_changes(
+        {"stages.0.student": {"model": "cnn", "width": 3}}
+    )
+    session = Session(recipe, tmp_path)
+    sizes = []
+    for event in session:
+        if isinstance(event, e.CheckpointSaved) and event.epoch == 1:
+            told = answers.evaluate(tiny.folder(session).folder)["models"]
+            sizes.append(told["student/last"]["parameters"])
+    assert isinstance(event, e.RunDone)
+    assert sizes[0] > sizes[1]
+    summary = tiny.folder(session).read_json("summary.json")
+    assert summary is not None
+    assert sizes[1] == summary["students"]["student"]["parameters"]
+
+
 def test_a_run_without_a_teacher_is_close_to_none(tmp_path: Path, passes: list[int]) -> None:
     plain = [{"stage": "train", "epochs": 1, "batch_size": 16}]
     run = tiny.run(tiny.recipe(teacher=None, stages=plain), tmp_path)

@@ -16,10 +16,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from kd_engine.activity import place_of
 from kd_engine.errors import KdError
 from kd_engine.methods import Method
 from kd_engine.schedules import Clock
-from kd_engine.sensitivity import INPUT
+from kd_engine.sensitivity import GRADIENT, INPUT
 from kd_engine.signals import Shapes, Signals
 from kd_engine.taps import Reader, Tap
 from kd_engine.tasks import Task
@@ -50,9 +51,12 @@ class Lesson(nn.Module):
         task: Task,
         methods: Mapping[str, Method],
         shapes: tuple[Shapes, Shapes] | None,
+        teaches: bool = False,
     ) -> None:
         """methods: by the name of their terms (see `term_names`). shapes: of student and teacher (the
-        student's twice where there is none); None without methods."""
+        student's twice where there is none); None without methods. teaches: the student is a peer, which
+        others with these methods learn from: it is also heard where they listen to a teacher. KdError where
+        that is nothing that a peer can say."""
         super().__init__()
         self.student = student
         self.methods = nn.ModuleDict(methods)
@@ -65,6 +69,13 @@ class Lesson(nn.Module):
                 method.prepare(*shapes)
                 wanted += method.student_taps(*shapes)
                 self.teacher_taps += method.teacher_taps(*shapes)
+        if teaches and GRADIENT in self.teacher_taps:
+            raise KdError(
+                "a method asks how the teacher's loss depends on the image, which peers never say.",
+                "Use it in a stage with a teacher.",
+            )
+        if teaches:
+            wanted += tuple(place_of(name) for name in self.teacher_taps)
         places = {**taps, INPUT.name: INPUT}
         missing = [name for name in wanted if name not in places]
         if missing:

@@ -65,7 +65,7 @@ class Trainee:
             name: create(section.method, **_knobs(section))
             for name, section in zip(self.terms, learner.methods, strict=True)
         }
-        self.lesson = Lesson(module, taps, task, methods, shapes)
+        self.lesson = Lesson(module, taps, task, methods, shapes, teaches=learner.peer)
         self.backend = backend
         backend.place(self.lesson)
         self.optimizer = make_optimizer(optimizer, self.lesson.parameters())

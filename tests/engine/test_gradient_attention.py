@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from kd_engine.backend import Backend
 from kd_engine.data import Batch, Draw
+from kd_engine.errors import KdError
 from kd_engine.lesson import Lesson
 from kd_engine.methods import Method, create
 from kd_engine.models import create as create_model
@@ -216,6 +217,19 @@ def test_a_student_that_is_the_teacher_has_nothing_to_learn() -> None:
     teacher.listen(taught.teacher_taps)
     made = taught(taught.hear(batch.inputs), teacher.signals(batch), batch.target)
     assert made.terms["gradient-at"].item() < 1e-10
+
+
+def test_peers_are_not_asked_for_it() -> None:
+    model = a_model("cnn", 1, width=4)
+    with pytest.raises(KdError, match="which peers never say"):
+        Lesson(
+            model.module,
+            model.taps,
+            Classification(),
+            {"gradient-at": create("gradient-at")},
+            (model.shapes, model.shapes),
+            teaches=True,
+        )
 
 
 def test_attention_without_open_weights_has_a_second_derivative_in_a_lesson() -> None:

@@ -156,6 +156,12 @@ def test_peers_teach_each_other_what_they_said_at_the_same_step(
     assert not torch.equal(mine.logits, second.logits)
 
 
+def test_a_peer_is_heard_where_methods_listen_to_a_teacher_only(tmp_path: Path) -> None:
+    method = {"method": "reviewkd"}  # it compares stages with maps before their activations
+    told = tiny.finish(Session(staged({**MUTUAL, "methods": [method]}, teacher=None), tmp_path))
+    assert tiny.of(e.StepDone, told)[-1].terms["reviewkd"] > 0
+
+
 def test_with_one_peer_learning_is_symmetric_and_measured_against_the_teacher(tmp_path: Path) -> None:
     run = tiny.run(staged({**MUTUAL, "rivals": [tiny.PLAIN]}), tmp_path)
     summary = run.read_json("summary.json")

@@ -66,7 +66,7 @@ def make_table(plan: Plan, seeds: Sequence[int], store: Store) -> Table:
     """The table of these seeds, from what the store holds of their runs."""
     cells = [plan.cell(seed) for seed in seeds]
     summaries = {cell.seed: _summary(cell, store) for cell in cells}
-    names, baseline = _names(plan.document), find_baseline(plan.document)
+    names, baseline = _names(plan.document, summaries.values()), find_baseline(plan.document)
     rows = tuple(
         _row(cell, name, summaries[cell.seed].get("students", {}), baseline)
         for cell in cells
@@ -96,8 +96,11 @@ def find_baseline(document: Mapping[str, Any]) -> str | None:
     return next(iter((*named, *plain)), None)
 
 
-def _names(document: Mapping[str, Any]) -> list[str]:
-    return [STUDENT, *(rival["name"] for rival in document["stages"][-1].get("rivals", ()))]
+def _names(document: Mapping[str, Any], summaries: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Those of the recipe, who may have come to no figures, and whoever else has some."""
+    rivals = [rival["name"] for rival in document["stages"][-1].get("rivals", ())]
+    there = [name for summary in summaries for name in summary.get("students", {})]
+    return list(dict.fromkeys((STUDENT, *rivals, *there)))
 
 
 def _summary(cell: Cell, store: Store) -> dict[str, Any]:

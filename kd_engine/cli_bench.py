@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shlex
 import sys
 from contextlib import closing
 from pathlib import Path
@@ -22,9 +24,11 @@ from kd_engine.cli import (
     interrupts,
 )
 from kd_engine.errors import Problem, RecipeError
-from kd_engine.recipe import Recipe
-from kd_engine.store import Store
+from kd_engine.recipe import Recipe, set_at
+from kd_engine.store import Store, replacing
 from kd_engine.summary import duration
+
+NOTHING_KEPT = "kd: stopping after this step; a pilot leaves nothing behind\n"
 
 OutOption = Annotated[
     Path | None,
@@ -77,6 +81,85 @@ def bench(
     if found.problems:
         report.problem(f"{len(found.problems)} of {seeds} runs have no figures: see above.")
         sys.exit(FAILED)
+
+
+@app.command()
+def advise(
+    recipe: RecipeArgument,
+    set_: SetOption = None,
+    epochs: Annotated[int, typer.Option(metavar="N", help="Epochs of the pilot, at most.")] = 3,
+    subset: Annotated[int, typer.Option(metavar="N", help="Training images of the pilot, at most.")] = 1000,
+    runs: RunsOption = None,
+    out: OutOption = None,
+    write: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write the recipe with the advice in it, where there is any."),
+    ] = None,
+) -> None:
+    """Suggest temperature and weights from a short pilot, with the evidence.
+
+    A few epochs on a part of the training images, several settings side by side on one teacher pass, judged
+    on the validation part; no model answers on the test part. The recipe stays as it is: the advice is
+    printed as --set options.
+    """
+    from kd_engine import advise as advising
+    from kd_engine import bench_plan, heat, pilot, tables
+
+    _require_pilot(epochs, subset, write)
+    document = document_of(recipe, set_)
+    checked = Recipe.from_document(document)
+    planned = pilot.make_pilot(checked, epochs, subset)
+    root = Store(runs).root
+    trial = pilot.Trial(planned, root)
+    _tell(f"A pilot with {len(planned.settings)} settings and plain training, side by side.")
+    with interrupts(lambda _: trial.stop(), NOTHING_KEPT):
+        try:
+            for done, of in trial:
+                _tell(f"epoch {done} of {of}")
+        except pilot.PilotFailed as failure:
+            report.problem(str(failure))
+            sys.exit(FAILED)
+    if trial.outcome is None:
+        sys.exit(INTERRUPTED)
+    found = advising.judge(planned, trial.outcome)
+    folder = out or root / bench_plan.folder_name("advice", {**planned.document, "name": checked.name})
+    tables.show_advice(found)
+    heat.save(found, folder / "advice.png")
+    for file in (*tables.write_advice(found, folder), folder / "advice.png"):
+        print(file)
+    _offer(found.changes, document, recipe, set_ or [], write)
+
+
+def _require_pilot(epochs: int, subset: int, write: Path | None) -> None:
+    problems = [
+        Problem(option, f"got {value}, expected {low} or more")
+        for option, value, low in (("--epochs", epochs, 1), ("--subset", subset, 10))
+        if value < low
+    ]
+    if write is not None and write.exists():
+        problems.append(Problem("--write", f"{write} is there already. Choose another name"))
+    if problems:
+        raise RecipeError(problems)
+
+
+def _offer(
+    changes: dict[str, float], document: dict[str, Any], recipe: str, given: list[str], write: Path | None
+) -> None:
+    """Say how to follow the advice, and write the recipe where that was asked for."""
+    if not changes:
+        if write is not None:
+            _tell(f"{write} was not written: there is nothing to change.")
+        return
+    options = [*given, *(f"{path}={value:g}" for path, value in changes.items())]
+    print("\nTo follow it:")
+    print(" ".join(["kd run", shlex.quote(recipe), *(f"--set {shlex.quote(option)}" for option in options)]))
+    if write is not None:
+        for path, value in changes.items():
+            set_at(document, path, value)
+        Recipe.from_document(document)  # what is written can be run
+        with replacing(write) as temporary:
+            temporary.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        print(write)
 
 
 def _require_counts(seeds: int, jobs: int, threads: int) -> None:

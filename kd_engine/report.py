@@ -165,7 +165,7 @@ def show_runs(runs: list[RunInfo], root: Path) -> None:
                 row["name"],
             ]
         )
-    _table(["run", "status", "top-1", "retention", "gain", "T", "time", "name"], rows, left=(0, 1, 7))
+    table(["run", "status", "top-1", "retention", "gain", "T", "time", "name"], rows, left=(0, 1, 7))
 
 
 def run_row(info: RunInfo) -> dict[str, Any]:
@@ -200,7 +200,7 @@ def show_figures(figures: dict[str, dict[str, Any]], classes: Sequence[str], pro
                 section = part
                 rows += [[""] * (len(cells) + 1), [section, *[""] * len(cells)]]
             rows.append([f"  {label}", *cells])
-    _table(["", *figures], rows, left=(0,))
+    table(["", *figures], rows, left=(0,))
     name = "last" if "last" in figures else next(iter(figures))
     print()
     _show_classes(name, figures[name], classes)
@@ -231,7 +231,7 @@ def _failure(event: e.RunFailed) -> str:
     return f"{event.message} {event.hint}".rstrip() + more
 
 
-def _table(heads: Sequence[str], rows: Sequence[Sequence[str]], left: Sequence[int]) -> None:
+def table(heads: Sequence[str], rows: Sequence[Sequence[str]], left: Sequence[int]) -> None:
     """Columns as wide as their longest cell: lines may be longer than the window, and nothing is cut off."""
     out = console()
     widths = [max(cell_len(line[i]) for line in (heads, *rows)) for i in range(len(heads))]
@@ -251,7 +251,7 @@ def _show_classes(name: str, metrics: Mapping[str, Any], classes: Sequence[str])
         gap = [] if gaps is None else ["" if gaps[i] is None else f"{100 * gaps[i]:+.1f}"]
         rows.append([label, *(percent(found[measure]) for measure in measures), *gap, str(found["support"])])
     heads = [*measures, *([] if gaps is None else ["recall - teacher's"]), "images"]
-    _table([f"class ({name})", *heads], rows, left=(0,))
+    table([f"class ({name})", *heads], rows, left=(0,))
 
 
 def _cell(metrics: Mapping[str, Any], name: str, written: Callable[[float], str]) -> str:

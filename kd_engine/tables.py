@@ -9,10 +9,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from kd_engine.advise import Advice
 from kd_engine.bench_table import FIGURES, StudentFigures, Table
 from kd_engine.events import STUDENT
-from kd_engine.report import _table as table
-from kd_engine.report import console
+from kd_engine.report import console, table
 from kd_engine.statistics import Gain, Spread
 from kd_engine.store import replacing
 
@@ -47,7 +47,44 @@ def write_bench(found: Table, folder: Path) -> list[Path]:
         write_text(folder / "bench.md", _markdown(found)),
         write_csv(folder / "bench.csv", *_summary_rows(found)),
         write_csv(folder / "runs.csv", *_run_rows(found)),
-        write_text(folder / "bench.json", json.dumps(found.to_json(), indent=1, ensure_ascii=False) + "\n"),
+        write_text(folder / "bench.json", _json(found.to_json())),
+    ]
+
+
+def show_advice(found: Advice) -> None:
+    """The findings on the console, the verdict, and the protocol."""
+    heads, cells = _findings(found)
+    table(heads, cells, left=(0,))
+    out = console()
+    out.print()
+    for line in found.words:
+        out.print(line)
+    out.print()
+    for line in found.protocol:
+        out.print(line, style="dim")
+
+
+def write_advice(found: Advice, folder: Path) -> list[Path]:
+    """advice.md, advice.csv and advice.json. StoreError when the disk refuses."""
+    parts = [
+        f"# {found.name}\n",
+        markdown_table(*_findings(found)),
+        "".join(f"{line}\n\n" for line in found.words),
+        "".join(f"- {line}\n" for line in found.protocol),
+    ]
+    heads = ["temperature", "weight", "label_weight", "own", "top1_validation", "error", "kl", "agreement"]
+    rows = [
+        [
+            *((s.temperature, s.weight, s.label_weight) if (s := finding.setting) else (None, None, 1.0)),
+            int(finding.own),
+            *(finding.top1, finding.error, finding.kl, finding.agreement),
+        ]
+        for finding in found.findings
+    ]
+    return [
+        write_text(folder / "advice.md", "\n".join(parts)),
+        write_csv(folder / "advice.csv", heads, rows),
+        write_text(folder / "advice.json", _json(found.to_json())),
     ]
 
 
@@ -70,6 +107,29 @@ def write_csv(file: Path, heads: Sequence[str], rows: Iterable[Sequence[Any]]) -
         writer.writerow(heads)
         writer.writerows(rows)
     return file
+
+
+def _json(data: dict[str, Any]) -> str:
+    return json.dumps(data, indent=1, ensure_ascii=False) + "\n"
+
+
+def _findings(found: Advice) -> tuple[list[str], list[list[str]]]:
+    """behind: points behind the best; chance: what such a difference must exceed."""
+    heads = ["setting", "validation %", "KL nats", "agreement %", "behind", "chance"]
+    cells = []
+    for finding in found.findings:
+        kl, agreement = finding.kl, finding.agreement
+        cells.append(
+            [
+                finding.name + (" (the recipe's own)" if finding.own else ""),
+                f"{100 * finding.top1:.1f} ± {100 * finding.error:.1f}",
+                "" if kl is None else f"{kl:.4f}",
+                "" if agreement is None else f"{100 * agreement:.1f}",
+                f"{100 * finding.behind:.1f}",
+                f"{100 * finding.noise:.1f}" if finding.behind else "",
+            ]
+        )
+    return heads, cells
 
 
 def _means(found: Table) -> tuple[list[str], list[list[str]]]:

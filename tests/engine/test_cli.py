@@ -88,6 +88,8 @@ CONTRACT = {
     "evaluate": ["RUN", "--json", "--model", "--weights", "--data", "--set", "--robust"],
     "probe": ["RUN", "--probe", "--sample", "--out"],
     "export": ["RUN", "--format", "--out"],
+    "bench": ["RECIPE", "--set", "--seeds", "--runs", "--out", "--jobs", "--vary-data"],
+    "advise": ["RECIPE", "--set", "--epochs", "--subset", "--runs", "--out", "--write"],
 }
 
 

@@ -76,6 +76,10 @@ class SemCkd(Method):
         "Chen, Mei, Zhang, Wang, Wang, Feng, Chen: Cross-Layer Distillation with Semantic Calibration, AAAI "
         "2021. arXiv:2012.03236; reading of github.com/DefangChen/SemCKD and github.com/DefangChen/SimKD"
     )
+    caution: ClassVar[str] = (
+        "The published weight is near the edge of what a learning rate of 0.05 allows: on the bundled digits "
+        "400 was restless or diverged where 100 fell steadily."
+    )
     Knobs: ClassVar[type[Knobs]] = SemCkdKnobs
     depends_on_order: ClassVar[bool] = True
 

@@ -13,14 +13,15 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
-from kd_engine import card, models, paths, weights
+from kd_engine import card, graft, models, paths, weights
 from kd_engine import data as data_module
 from kd_engine.backend import Backend, seeded
+from kd_engine.cached import CachedTeacher
 from kd_engine.data import Batches, Data
-from kd_engine.errors import Problem, RecipeError
+from kd_engine.errors import KdError, Problem, RecipeError
 from kd_engine.events import STUDENT
 from kd_engine.optim import milestones
-from kd_engine.recipe import DataKnobs, DataSection, ModelSection, Recipe
+from kd_engine.recipe import DataKnobs, DataSection, MethodSection, ModelSection, Recipe
 from kd_engine.registry import find
 from kd_engine.signals import Shapes
 from kd_engine.stages import Learner, Stage
@@ -75,15 +76,16 @@ class Classroom:
     def model(self, section: ModelSection, role: str) -> Model:
         """The model of a recipe's section, with its weights, on the device. KdError when it does not fit
         the data."""
-        family = models.family_of(section.model)
+        found = self._card(section)
         with seeded(self.recipe.seed, role):
             module = models.create(section.model, len(self.data.classes), self.data.size, **section.more)
+            taps = dict(models.taps_of(section.model, module))
+            if (change := graft.rebuild(module, found)) is not None:
+                taps = graft.moved(taps, change)
         weights.load(module, section.model, section.weights, self.runs)
-        found = self._card(section)
         self.notes += [
             f"The {role} may not fit the data: {why}." for why in card.conflicts(found or {}, self.data)
         ]
-        taps = {tap.name: tap for tap in family.taps(section.model, module)}
         shapes = replace(measure(module, taps, self.data.size), samples=len(self.data.train))
         return Model(self.backend.place(module), taps, shapes, found)
 
@@ -91,8 +93,14 @@ class Classroom:
         if self.recipe.teacher is None:
             return None
         sections = (self.recipe.teacher, *self.recipe.more_teachers)
-        models = [self.model(section, "teacher") for section in sections]
-        return Teachers(models, self.backend) if len(models) > 1 else LiveTeacher(models[0], self.backend)
+        members = [self._teacher(section) for section in sections]
+        return Teachers(members) if len(members) > 1 else members[0]
+
+    def _teacher(self, section: ModelSection) -> LiveTeacher:
+        model, hardware = self.model(section, "teacher"), self.recipe.hardware
+        if hardware.cache == "off":
+            return LiveTeacher(model, self.backend)
+        return CachedTeacher(model, section, self, hardware.cache, hardware.cache_mb)
 
     def assistant(self, stage: int, weights: Path) -> LiveTeacher:
         """The student of a stage, with the weights that it ended with, as the teacher of the next."""
@@ -137,19 +145,24 @@ class Classroom:
                 others = student.shapes if learner.peer or teacher is None else teacher.shapes
                 if learner.peer:
                     others = replace(others, members=peers - 1)
+                body = self._body(stage, learner, student)
+                earlier = None if self.begins_anew(stage) else (before or {}).get(learner.name)
+                if earlier is not None:
+                    body.load_state_dict(earlier.weights)
+                own = self.grafted(learner, replace(student, module=body), teacher)
                 made.append(
                     Trainee(
                         learner,
-                        self._body(stage, learner, student),
-                        student.taps,
+                        own.module,
+                        own.taps,
                         self.task,
-                        (student.shapes, others),
+                        (own.shapes, others),
                         section.optimizer,
                         self.backend,
                     )
                 )
-            if before and learner.name in before and not self.begins_anew(stage):
-                _go_on(made[-1], before[learner.name])
+            if earlier is not None:
+                _go_on(made[-1], earlier)
         if teacher is not None:
             teacher.listen(
                 tap for trainee in made if not trainee.learner.peer for tap in trainee.lesson.teacher_taps
@@ -160,6 +173,18 @@ class Classroom:
         if learner.peer and learner.name != STUDENT:  # equal peers would have nothing to tell each other
             return self.model(self.section(stage).model_copy(update={"weights": None}), learner.name).module
         return copy.deepcopy(student.module)
+
+    def grafted(self, learner: Learner, student: Model, teacher: Model | LiveTeacher | None) -> Model:
+        """`student`, whose module gets the teacher's classifier where a method of the learner wants that.
+        KdError when it cannot be."""
+        factors = [factor for section in learner.methods if (factor := _factor(section)) is not None]
+        if not factors:
+            return student
+        if teacher is None or learner.peer:
+            raise KdError("a student can get the classifier of a teacher that is trained, not of its peers")
+        if len(factors) > 1:
+            raise KdError("a student can get one classifier only: leave one of these methods out")
+        return graft.grafted(student, teacher, factors[0], self.data.size)
 
     def _card(self, section: ModelSection) -> dict[str, Any] | None:
         if section.weights is None or weights.is_published(section.weights):
@@ -187,18 +212,34 @@ def deep_problems(room: Classroom, student: Model, teacher: LiveTeacher | None) 
     found: list[Problem] = []
     before = None
     for i, stage in enumerate(room.recipe.stages):
-        ours = student.shapes if room.section(i) == room.recipe.student else room.student(i).shapes
-        theirs = teacher.shapes if teacher is not None else ours
+        ours = student if room.section(i) == room.recipe.student else room.student(i)
+        theirs: Model | LiveTeacher | None = teacher
         if stage.more.get("taught_by") == "previous" and before is not None:
             theirs = before
         learners = room.learners(i)
-        peers = replace(ours, members=sum(learner.peer for learner in learners) - 1)
+        peers = replace(ours.shapes, members=sum(learner.peer for learner in learners) - 1)
         for path, learner in {learner.path: learner for learner in learners}.items():
-            found += _unfit(learner, path, ours, peers if learner.peer else theirs)
+            shapes, why = _trained(room, learner, ours, theirs)
+            found += [Problem(f"{path}.methods", reason) for reason in why]
+            found += _unfit(learner, path, shapes, peers if learner.peer else (theirs or ours).shapes)
         if stage.schedule.name == "step":
             found += _milestone_problems(stage.schedule.more["milestones"], f"stages.{i}.schedule.milestones")
         before = ours
     return found
+
+
+def _trained(
+    room: Classroom, learner: Learner, student: Model, teacher: Model | LiveTeacher | None
+) -> tuple[Shapes, list[str]]:
+    """The shapes of what a learner trains, and why it cannot be made."""
+    if all(_factor(section) is None for section in learner.methods):
+        return student.shapes, []
+    try:
+        with seeded(room.recipe.seed, "graft"):
+            copied = replace(student, module=copy.deepcopy(student.module))
+            return room.grafted(learner, copied, teacher).shapes, []
+    except KdError as error:
+        return student.shapes, [str(error)]
 
 
 def _unfit(learner: Learner, path: str, student: Shapes, teacher: Shapes) -> list[Problem]:
@@ -212,9 +253,7 @@ def _unfit(learner: Learner, path: str, student: Shapes, teacher: Shapes) -> lis
 
 
 def _go_on(trainee: Trainee, before: Alumnus) -> None:
-    """Take over what a student of that name had learned, and the parts of the methods that it goes on
-    with."""
-    trainee.module.load_state_dict(before.weights)
+    """Take over the parts of the methods that a student of that name goes on with."""
     for name, method in trainee.lesson.methods.items():
         mine, theirs = method.state_dict(), before.parts.get(name, {})
         if mine.keys() == theirs.keys() and all(mine[key].shape == theirs[key].shape for key in mine):
@@ -225,6 +264,12 @@ def require(problems: list[Problem]) -> None:
     """RecipeError when there are any."""
     if problems:
         raise RecipeError(problems)
+
+
+def _factor(section: MethodSection) -> int | None:
+    """By how much a projector is narrowed, for a method that grafts; None for others."""
+    plugin = find("methods", section.method)
+    return int(plugin.Knobs(**_knobs(section)).factor) if plugin.grafts else None
 
 
 def _knobs(section: Any) -> dict[str, Any]:

@@ -56,6 +56,11 @@ class Subset:
         """(n,) int64, UNLABELLED where the label is withheld."""
         return np.where(self.labelled, self.labels, UNLABELLED)
 
+    def fingerprint(self) -> str:
+        """Changes whenever an image of it, or their order, changes."""
+        key = self.part.fingerprint().encode() + self.indices.astype("<i8").tobytes()
+        return hashlib.blake2b(key, digest_size=16).hexdigest()
+
     def images(self, indices: np.ndarray) -> np.ndarray:
         """(n, 3, size, size) uint8, RGB."""
         return self.part.images(self.indices[indices])
@@ -207,6 +212,13 @@ def view_of(indices: np.ndarray, epoch: int, seed: int, views: int, turn: np.nda
     return (lots(VIEW, seed, epoch, turn, indices) % np.uint64(views)).astype(np.int64)
 
 
+def view_in_turn(indices: np.ndarray, epoch: int, views: int) -> np.ndarray:
+    """Which view of each sample an epoch shows, (n,) int64: all of them in turn, each sample from a start of
+    its own. The same for every seed: so what a teacher said in one run is of use to the others, and after as
+    many epochs as there are views it has said everything."""
+    return ((lots(VIEW, indices) + np.uint64(epoch)) % np.uint64(views)).astype(np.int64)
+
+
 def plan(n: int, batch_size: int, epoch: int, seed: int, views: int = 1) -> list[Draw]:
     """An epoch of `n` samples in batches; the last may be smaller. A last batch of one, which BatchNorm
     cannot take, joins the batch before it."""
@@ -214,7 +226,7 @@ def plan(n: int, batch_size: int, epoch: int, seed: int, views: int = 1) -> list
     starts = list(range(0, n, batch_size))
     if len(starts) > 1 and n - starts[-1] == 1:
         starts.pop()
-    return [Draw(part, view_of(part, epoch, seed, views)) for part in np.split(order, starts[1:])]
+    return [Draw(part, view_in_turn(part, epoch, views)) for part in np.split(order, starts[1:])]
 
 
 def labelled_order(

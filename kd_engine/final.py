@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from kd_engine import evaluate, weights
+from kd_engine import evaluate, graft, weights
 from kd_engine.classroom import Classroom
 from kd_engine.events import STUDENT, Evaluated, Event
 from kd_engine.store import BEST, RunFolder
@@ -38,14 +38,18 @@ def final_figures(
     written: dict[str, Any] = {}
     teacher_figures = None
     if teacher is not None:
-        answers = evaluate.predict(teacher.module, room.batches("test"), room.backend)
+        answers = teacher.predictions(room.batches("test"))
         metrics = written["teacher/last"] = examine(room, teacher.module, answers, None, with_latency=True)
         yield say(Evaluated(student="teacher", weights="last", metrics=metrics))
         teacher_figures = _teacher_figures(room, metrics)
     figures = {}
-    cost = evaluate.cost(students[0].module, room.data.size)  # all are of one architecture
+    costs: dict[str, dict[str, int]] = {}  # all are of one architecture, but some may have another's head
     for student in students:
         name, main = student.name, student.name == STUDENT
+        kind = str(graft.described(student.module))
+        if kind not in costs:
+            costs[kind] = evaluate.cost(student.module, room.data.size)
+        cost = costs[kind]
         logits = evaluate.predict(student.module, room.batches("test"), room.backend)
         metrics = examine(room, student.module, logits, answers, main, cost)
         written[f"{name}/last"] = metrics

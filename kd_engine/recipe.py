@@ -104,6 +104,22 @@ class HardwareKnobs(Knobs):
     devices: int = knob(1, "How many devices.", low=1, high=1, advanced=True)
     nodes: int = knob(1, "How many machines.", low=1, high=1, advanced=True)
     threads: int | None = knob(None, "CPU threads. Null: all cores.", low=1, high=256, advanced=True)
+    cache: Literal["off", "memory", "disk"] = knob(
+        "disk",
+        "Keep what the teacher says of each view of an image, in half precision, so that it is run once: on "
+        "disk, for later runs too; in memory, for this run; or not at all.",
+        advanced=True,
+    )
+    cache_mb: int = knob(
+        4096,
+        "Room for the answers of all teachers together; a run may take half of it. Least recently used ones "
+        "go first.",
+        low=16,
+        high=10_000_000,
+        unit="MB",
+        scale="log",
+        advanced=True,
+    )
 
 
 class _Section(BaseModel):

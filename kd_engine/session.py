@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 
-from kd_engine import checkpoint
+from kd_engine import checkpoint, graft
 from kd_engine import events as e
 from kd_engine.backend import Backend, own_threads, seeded
 from kd_engine.checkpoint import Change, Checkpoint
@@ -189,6 +189,7 @@ class Session:
             self._student = room.student(number)
         yield from self._invite(number)
         now.students = room.trainees(number, self._student, self._taught_by, self._before)
+        yield from self._teachers_notes()
         if self._saved is not None:
             now.restore(self._saved)
             self._saved = None
@@ -220,7 +221,8 @@ class Session:
         while now.at.epoch < stage.epochs:
             yield from self._epoch(steps)
         self._before = {student.name: Alumnus.of(student) for student in now.students}
-        self._student.module.load_state_dict(now.students[0].module.state_dict())
+        if not graft.described(now.students[0].module):  # else this stage is the last
+            self._student.module.load_state_dict(now.students[0].module.state_dict())
         if self._teaches_next(number):
             self._journal.keep_assistant(room, number)
 
@@ -237,6 +239,11 @@ class Session:
                 self._validation = Validation(self._room, self._taught_by)
             model, size = self._room.section(number - 1).model, count_parameters(self._taught_by.module)
             yield self._say(e.TeacherReady(model=model, parameters=size, top1=None))
+
+    def _teachers_notes(self) -> Events:
+        """What the user should hear of the answers that are kept."""
+        for level, message in self._taught_by.take_notes() if self._taught_by is not None else ():
+            yield self._journal.notice(level, "cache", message)
 
     def _teaches_next(self, number: int) -> bool:
         """Whether the student of a stage is the teacher of the next."""
@@ -329,6 +336,7 @@ class Session:
                 )
             )
             student.epoch = Report()
+        yield from self._teachers_notes()
         if stage.more.get("snapshots"):
             yield self._journal.snapshot(self._gallery)
         yield from self._checkpoint()

@@ -21,6 +21,7 @@ Layout = Literal["map", "tokens", "vector", "attention", "values"]
 ATTENTION = "attention."  # starts the name of every attention tap
 VALUE = "value."  # and of every tap of the values that attention mixes
 PREACT = "preact"  # and of every map that is also heard after its activation
+PROJECTED = "projected"  # the last map of a student with its teacher's classifier (kd_engine.graft)
 
 
 @dataclass(frozen=True)
@@ -82,8 +83,12 @@ class Reader:
         attention = {
             tap.name.removeprefix(ATTENTION): seen[tap] for tap in self.taps if tap.layout == "attention"
         }
-        last = None if self._last is None else Classifier(self._last.weight, self._last.bias)
-        return Signals(logits, maps, attention, last)
+        return Signals(logits, maps, attention, self.classifier)
+
+    @property
+    def classifier(self) -> Classifier | None:
+        """The model's last linear layer, where it has one."""
+        return None if self._last is None else Classifier(self._last.weight, self._last.bias)
 
     def close(self) -> None:
         """Take the hooks off. Idempotent."""

@@ -87,6 +87,10 @@ class LiveTeacher:
         said = said.detach()
         return replace(said, taps={**said.taps, GRADIENT: gradient})
 
+    def take_notes(self) -> list[tuple[str, str]]:
+        """What the user should hear since last asked, as (level, message)."""
+        return []
+
     def close(self) -> None:
         self._reader.close()
 
@@ -109,6 +113,9 @@ class Teachers(LiveTeacher):
 
     def predictions(self, batches: Batches) -> np.ndarray:
         return self.members[0].predictions(batches)
+
+    def take_notes(self) -> list[tuple[str, str]]:
+        return [note for member in self.members for note in member.take_notes()]
 
     def close(self) -> None:
         for member in self.members:

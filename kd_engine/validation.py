@@ -25,7 +25,7 @@ class Validation:
         self.teacher_top1: float | None = None
         if teacher is not None and len(room.data.validation):
             batches = room.batches("validation")
-            self.teacher = evaluate.predict(teacher.module, batches, room.backend)
+            self.teacher = teacher.predictions(batches)
             self.teacher_top1 = float(room.task.metrics(self.teacher, batches.subset.labels)["top1"])
 
     def figures(self, student: Trainee) -> dict[str, float]:

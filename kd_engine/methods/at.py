@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from collections.abc import Mapping
+from typing import ClassVar, Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from kd_engine.activity import activity, activity_of
 from kd_engine.knobs import Knobs, knob
 from kd_engine.methods import Terms
-from kd_engine.methods._features import Pair, PairMethod, StageKnobs, both_maps, pooled_to_smaller
+from kd_engine.methods._features import Pair, PairMethod, StageKnobs, both_maps, pooled, pooled_to_smaller
 from kd_engine.signals import Shapes, Signals
 
 
@@ -77,43 +78,37 @@ class At(PairMethod):
     def choose(self, student: Shapes, teacher: Shapes) -> tuple[Pair, ...]:
         return both_maps(student, teacher, self.knobs.stages, least_positions=2)
 
+    def teacher_taps(self, student: Shapes, teacher: Shapes) -> tuple[str, ...]:
+        """The teacher's activity, which can be kept, where its map need not be pooled to the student's
+        first."""
+        return tuple(
+            theirs if _larger(teacher.taps[theirs], student.taps[ours]) else activity_of(theirs, self.knobs.p)
+            for ours, theirs in self.choose(student, teacher)
+        )
+
     def terms(self, student: Signals, teacher: Signals, target: Tensor) -> Terms:
         knobs = self.knobs
         return {
-            f"at_{ours}": distance(student.taps[ours], teacher.taps[theirs], knobs.p, knobs.reduction)
+            f"at_{ours}": distance(student.taps[ours], teacher.taps, theirs, knobs.p, knobs.reduction)
             for ours, theirs in self.pairs
         }
 
 
-def distance(student: Tensor, teacher: Tensor, p: int, reduction: str) -> Tensor:
-    """How far apart in attention two maps (N, C, H, W) are; C, H, W may differ. A scalar, 0 when equal."""
-    ours, theirs = pooled_to_smaller(student, teacher)
-    difference = attention(ours, p) - attention(theirs, p)
+def distance(student: Tensor, teacher: Mapping[str, Tensor], tap: str, p: int, reduction: str) -> Tensor:
+    """How far apart in attention a map (N, C, H, W) is from a tap of the teacher's, of which the map or the
+    activity is known; C, H, W may differ. A scalar, 0 when equal."""
+    known = teacher.get(activity_of(tap, p))
+    if known is None:
+        ours, theirs = (activity(f, p) for f in pooled_to_smaller(student, teacher[tap]))
+    else:
+        ours, theirs = activity(pooled(student, (known.shape[1], known.shape[2])), p), known
+    difference = (ours - theirs).flatten(1)
     if reduction == "paper":
         length: Tensor = torch.linalg.vector_norm(difference, dim=1)
         return length.mean()
     return difference.square().mean()
 
 
-def attention(feature_map: Tensor, p: int) -> Tensor:
-    """Where a map (N, C, H, W) is active: mean over channels of |f|^p, (N, H·W), each row of length 1."""
-    energy: Tensor = _Energy.apply(feature_map, p)  # type: ignore[no-untyped-call]
-    unit: Tensor = F.normalize(energy.flatten(1), dim=1)
-    return unit
-
-
-class _Energy(torch.autograd.Function):
-    """Mean over channels of |f|^p. Its own gradient, because autograd's walks the full map several times, and
-    in the wrong order for channels_last maps: measured 4 to 9 times slower."""
-
-    @staticmethod
-    def forward(ctx: Any, f: Tensor, p: int) -> Tensor:
-        ctx.save_for_backward(f)
-        ctx.p = p
-        return (f * f if p == 2 else f.abs().pow(p)).mean(1)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
-        (f,), p = ctx.saved_tensors, ctx.p
-        slope = f if p == 2 else f.sign() * f.abs().pow(p - 1)
-        return slope * (grads[0] * (p / f.shape[1])).unsqueeze(1), None
+def _larger(one: tuple[int, ...], other: tuple[int, ...]) -> bool:
+    """Whether a map (C, H, W) has more rows or columns than another."""
+    return one[1] > other[1] or one[2] > other[2]

@@ -14,6 +14,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from kd_engine.activity import is_activity, named, place_of
 from kd_engine.errors import KdError
 from kd_engine.knobs import knobs_of
 from kd_engine.methods import Method, Terms
@@ -83,6 +84,8 @@ def _signals(
 def _select(signals: Signals, wanted: tuple[str, ...]) -> Signals:
     """Only what was asked for, as a session or a teacher's cache gives it."""
     taps = {name: tensor for name, tensor in signals.taps.items() if name in wanted}
+    for name in filter(is_activity, wanted):
+        taps[name] = named(name, signals.taps[place_of(name)]).detach().requires_grad_()
     attention = {n: t for n, t in signals.attention.items() if ATTENTION + n in wanted}
     image = torch.randn(N, 3, 4, 4, generator=torch.Generator().manual_seed(len(taps)))
     image = image.to(signals.logits.dtype).requires_grad_()

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from kd_engine.errors import KdError
 from kd_engine.methods import Terms, create
-from kd_engine.methods.at import attention
+from kd_engine.activity import activity
 from kd_engine.signals import Signals
 
 sides = st.sampled_from([(2, 2), (4, 4), (4, 8), (6, 3), (8, 8), (7, 7)])
@@ -99,7 +99,7 @@ def test_stages_are_paired_from_the_last_backwards() -> None:
     method = create("at")
     shapes = student.shapes(), signals(*teacher_maps).shapes()
     assert method.student_taps(*shapes) == ("stage1", "stage2")
-    assert method.teacher_taps(*shapes) == ("stage2", "stage3")
+    assert method.teacher_taps(*shapes) == ("activity2.stage2", "activity2.stage3")
 
 
 def test_ten_stages_are_in_the_order_of_their_numbers() -> None:
@@ -133,10 +133,10 @@ def test_its_own_gradient_is_the_numerical_one_and_autograds(
     p: int, memory_format: torch.memory_format
 ) -> None:
     f = feature((2, 3, 4, 4), 3).double().contiguous(memory_format=memory_format).requires_grad_()
-    assert torch.autograd.gradcheck(lambda x: attention(x, p), (f,))
+    assert torch.autograd.gradcheck(lambda x: activity(x, p).flatten(1), (f,))
     plain = torch.nn.functional.normalize(f.abs().pow(p).mean(1).flatten(1))
     weights = feature((2, 16), 4).double()
-    (ours,) = torch.autograd.grad((attention(f, p) * weights).sum(), f)
+    (ours,) = torch.autograd.grad((activity(f, p).flatten(1) * weights).sum(), f)
     (theirs,) = torch.autograd.grad((plain * weights).sum(), f)
     torch.testing.assert_close(ours, theirs)
 

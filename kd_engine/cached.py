@@ -1,0 +1,327 @@
+"""A teacher that is asked once for each (sample, view): its answers are kept, on disk or in memory.
+
+What it answers is rounded to what is kept, half precision, also when it is asked for the first time. So a
+run's numbers do not depend on what was kept before: on the CPU a model says the same of an image in any
+batch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from kd_engine.activity import is_activity, place_of
+from kd_engine.backend import Backend
+from kd_engine.cache import Place, Shelf, key_of
+from kd_engine.data import Batch, Batches, Data, Draw
+from kd_engine.errors import StoreError
+from kd_engine.memory import Rows
+from kd_engine.recipe import ModelSection
+from kd_engine.signals import Signals
+from kd_engine.taps import ATTENTION
+from kd_engine.teacher import LiveTeacher, Model
+
+LOGITS = "logits"
+WHOLE = 1000  # of so many classes all logits are kept, of more the highest
+TOP = 100  # how many of those
+CHUNK = 32  # images are asked about in whole multiples of it, so that odd batches take the same arithmetic
+CHECKED = 8  # rows that are compared with fresh answers when kept ones are taken up
+LARGEST = 65504.0  # in half precision
+SHARE = 0.5  # of the budget that one run may take
+
+Mode = Literal["off", "memory", "disk"]
+Part = Literal["train", "validation", "test"]
+
+
+class Room(Protocol):
+    """Where it teaches: see kd_engine.classroom."""
+
+    backend: Backend
+    data: Data
+
+    def batches(self, part: Part) -> Batches: ...
+
+
+class CachedTeacher(LiveTeacher):
+    """As a live one, with its answers on the training part kept."""
+
+    def __init__(self, model: Model, section: ModelSection, room: Room, mode: Mode, budget_mb: int) -> None:
+        super().__init__(model, room.backend)
+        self._notes: list[tuple[str, str]] = []
+        self.asked = self.known = 0  # samples: in all, and answered from what was kept
+        self._room, self._data = room, room.data
+        self._mode, self._budget = mode, budget_mb * 10**6
+        machine = (room.backend.device.type, str(room.backend.dtype), torch.__version__)
+        self._of = (section.model, sorted(section.more.items()), _digest(model.module), *machine)
+        self._about = {"teacher": section.model, "weights": section.weights, "samples": len(room.data.train)}
+        self._kept: dict[str, tuple[Rows, Code]] = {}
+        self._place: Place | None = None
+        self._writes = True
+
+    def listen(self, taps: Iterable[str]) -> None:
+        super().listen(taps)
+        self._put_away()
+        codes = {name: code_for(name, shape) for name, shape in self._shapes().items()}
+        rows = len(self._data.train) * self._data.views
+        wanted = rows * sum(2 * code.words for code in codes.values())
+        if not all(code.words for code in codes.values()):
+            self._notes.append(
+                ("info", "The teacher runs live: a method asks for what depends on the labels.")
+            )
+        elif wanted > self._budget * SHARE:
+            self._notes.append(("info", _too_large(wanted, self._budget, self._mode)))
+        else:
+            try:
+                self._take_up(rows, codes, wanted)
+            except (StoreError, OSError) as error:
+                self._put_away()
+                self._notes.append(("warning", f"The teacher runs live, its answers cannot be kept: {error}"))
+
+    @torch.no_grad()
+    def signals(self, batch: Batch) -> Signals:
+        if not self._kept:
+            return super().signals(batch)
+        rows = batch.draw.indices * self._data.views + batch.draw.views
+        words, there = {}, np.ones(len(rows), bool)
+        for name, (kept, _) in self._kept.items():
+            words[name], found = kept.get(rows)
+            there &= found
+        self.asked, self.known = self.asked + len(rows), self.known + int(there.sum())
+        missing = np.flatnonzero(~there)
+        if len(missing):
+            fresh = self._fresh(batch.inputs, missing)
+            for name, new in fresh.items():
+                words[name][missing] = new
+            self._keep(rows[missing], fresh)
+        return self._signals(words)
+
+    def predictions(self, batches: Batches) -> np.ndarray:
+        """Its logits (N, C) on a part, unaugmented, float32; kept too, where the disk allows."""
+        if self._mode != "disk":
+            return super().predictions(batches)
+        subset = batches.subset
+        key = key_of(self._of, subset.fingerprint(), self._data.mean, self._data.std)
+        try:
+            place = Shelf().open(key, {**self._about, "samples": len(subset), "part": "held out"})
+        except StoreError:
+            return super().predictions(batches)
+        try:
+            return _memoised(
+                place.folder / "predictions.npy", lambda: super(CachedTeacher, self).predictions(batches)
+            )
+        finally:
+            place.close()
+
+    def take_notes(self) -> list[tuple[str, str]]:
+        notes, self._notes = self._notes, []
+        return notes
+
+    def close(self) -> None:
+        super().close()
+        self._put_away()
+
+    # -- what is kept --------------------------------------------------------------------------------------
+
+    def _take_up(self, rows: int, codes: Mapping[str, Code], wanted: int) -> None:
+        """Open what is kept of such answers, and look whether it is true."""
+        folder = None
+        if self._mode == "disk":
+            key = key_of(self._of, self._data.fingerprint)
+            shelf = Shelf()
+            self._place = shelf.open(key, self._about)
+            if not shelf.make_room(wanted, self._budget, key):
+                raise StoreError(
+                    "other runs are using all the room that there is for it.", "Raise hardware.cache_mb."
+                )
+            folder = self._place.folder
+        for name, code in codes.items():
+            self._kept[name] = Rows(rows, code.words, folder and folder / f"{name}-{code.words}"), code
+        known = self._check()
+        size = f"{known:.0%} of up to {wanted / 1e6:,.0f} MB are there"
+        self._notes.append(("info", f"The teacher's answers are kept: {size}."))
+
+    def _check(self) -> float:
+        """Compare a few kept rows with fresh answers; where they differ, all are forgotten. Returns the share
+        of rows that are there."""
+        filled = [kept.filled() for kept, _ in self._kept.values()]
+        rows = filled[0]
+        for others in filled[1:]:
+            rows = np.intersect1d(rows, others, assume_unique=True)
+        if not len(rows):
+            return 0.0
+        some = np.random.default_rng(0).choice(rows, min(CHECKED, len(rows)), replace=False)
+        draw = Draw(some // self._data.views, some % self._data.views)
+        inputs = self._backend.lay_out(self._room.batches("train").inputs(*draw))
+        fresh = self._fresh(inputs, np.arange(len(some)))
+        for name, (kept, code) in self._kept.items():
+            words, there = kept.get(some)
+            old, new = (code.decode(torch.from_numpy(w.astype(np.uint16))) for w in (words, fresh[name]))
+            if not torch.allclose(
+                old[torch.from_numpy(there)], new[torch.from_numpy(there)], rtol=0.02, atol=0.02
+            ):
+                self._forget()
+                self._notes.append(
+                    ("warning", "Kept answers of the teacher were not what it says: made anew.")
+                )
+                return 0.0
+        return len(rows) / self._kept[LOGITS][0].count
+
+    def _forget(self) -> None:
+        for kept, _ in self._kept.values():
+            kept.clear()
+
+    def _keep(self, rows: np.ndarray, fresh: Mapping[str, np.ndarray]) -> None:
+        if not self._writes:
+            return
+        try:
+            for name, words in fresh.items():
+                self._kept[name][0].put(rows, words)
+        except OSError as error:  # a full disk: what is there stays good
+            self._writes = False
+            self._notes.append(("warning", f"The teacher's answers are no longer kept: {error.strerror}."))
+
+    def _put_away(self) -> None:
+        for kept, _ in self._kept.values():
+            kept.close()
+        self._kept = {}
+        if self._place is not None:
+            self._place.close()
+            self._place = None
+
+    # -- from the model to words and back ------------------------------------------------------------------
+
+    def _shapes(self) -> dict[str, tuple[int, ...]]:
+        """Of one sample, of all that is listened to."""
+        shapes: dict[str, tuple[int, ...]] = {LOGITS: (self.shapes.classes,)}
+        for name in self.heard:
+            of = self.shapes.attention if name.startswith(ATTENTION) else self.shapes.taps
+            shape = of.get(place_of(name).removeprefix(ATTENTION), ())
+            shapes[name] = shape[1:] if is_activity(name) else shape
+        return shapes
+
+    def _fresh(self, inputs: Tensor, places: np.ndarray) -> dict[str, np.ndarray]:
+        """What the model says of some of the inputs, as it is kept: words (n, words) by name."""
+        whole = np.resize(
+            places, -(-len(places) // CHUNK) * CHUNK
+        )  # the first ones again, to fill the last chunk
+        chosen = self._backend.lay_out(inputs[torch.from_numpy(whole).to(inputs.device)])
+        nobody = Draw(whole, whole)
+        said = super().signals(Batch(nobody, chosen, chosen.new_empty(0)))
+        tensors = {LOGITS: said.logits, **said.taps, **{ATTENTION + k: v for k, v in said.attention.items()}}
+        n = len(places)
+        return {name: code.encode(tensors[name][:n]).cpu().numpy() for name, (_, code) in self._kept.items()}
+
+    def _signals(self, words: Mapping[str, np.ndarray]) -> Signals:
+        device = self._backend.device
+        tensors = {
+            name: code.decode(torch.from_numpy(words[name]).to(device, non_blocking=True))
+            for name, (_, code) in self._kept.items()
+        }
+        logits = tensors.pop(LOGITS)
+        attention = {k.removeprefix(ATTENTION): v for k, v in tensors.items() if k.startswith(ATTENTION)}
+        taps = {name: value for name, value in tensors.items() if not name.startswith(ATTENTION)}
+        return Signals(logits, taps, attention, self._reader.classifier)
+
+
+class Code(Protocol):
+    """How one kind of answer is written: tensors (n, ...) to words (n, words) of 16 bits, and back to
+    float32."""
+
+    words: int
+
+    def encode(self, values: Tensor) -> Tensor: ...
+
+    def decode(self, words: Tensor) -> Tensor: ...
+
+
+class Halves:
+    """Half precision; what is larger than that can hold is cut to the largest that it can."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self.shape = shape
+        self.words = math.prod(shape) if shape else 0
+
+    def encode(self, values: Tensor) -> Tensor:
+        halves = values.float().clamp(-LARGEST, LARGEST).half()
+        return halves.reshape(len(values), -1).contiguous().view(torch.uint16)
+
+    def decode(self, words: Tensor) -> Tensor:
+        return words.view(torch.float16).float().reshape(-1, *self.shape)
+
+
+class Highest:
+    """The highest logits of many classes and which they are; the rest share what is left of the probability.
+
+    Each of the others is given the logit with which they have together the probability that they had.
+    """
+
+    def __init__(self, classes: int, top: int = TOP) -> None:
+        self.classes, self.top = classes, top
+        self.words = 3 * top + 1  # a half and two words of a number each; the logit of the rest
+
+    def encode(self, values: Tensor) -> Tensor:
+        values = values.float()
+        best, which = values.topk(self.top, dim=-1)
+        rest = values.scatter(-1, which, -math.inf).logsumexp(-1) - math.log(self.classes - self.top)
+        halves = torch.cat([best, rest[:, None]], -1).clamp(-LARGEST, LARGEST).half().view(torch.uint16)
+        return torch.cat([halves, which.to(torch.int32).contiguous().view(torch.uint16)], -1)
+
+    def decode(self, words: Tensor) -> Tensor:
+        halves = words[:, : self.top + 1].contiguous().view(torch.float16).float()
+        which = words[:, self.top + 1 :].contiguous().view(torch.int32).long()
+        rest = halves[:, -1:].expand(-1, self.classes)
+        return rest.scatter(-1, which, halves[:, :-1])
+
+
+def code_for(name: str, shape: tuple[int, ...]) -> Code:
+    """How such an answer is kept; with no words where it cannot be."""
+    if name == LOGITS and len(shape) == 1 and shape[0] > WHOLE:
+        return Highest(shape[0])
+    return Halves(shape)
+
+
+def _digest(module: nn.Module) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    for name, tensor in module.state_dict().items():
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _memoised(file: Path, make: Callable[[], np.ndarray]) -> np.ndarray:
+    """What the file holds, or what is made and put there."""
+    try:
+        kept: np.ndarray = np.load(file, allow_pickle=False)
+        return kept
+    except (OSError, ValueError, EOFError):
+        made = make()
+    with_suffix = file.with_suffix(f".{id(made)}.npy")
+    try:
+        np.save(with_suffix, made, allow_pickle=False)
+        with_suffix.replace(file)
+    except OSError:  # it is only a cache
+        with_suffix.unlink(missing_ok=True)
+    return made
+
+
+def _too_large(wanted: int, budget: int, mode: str) -> str:
+    asked = f"{wanted / 1e6:,.0f} MB"
+    return (
+        f"The teacher runs live: its answers would take {asked}, more than half of hardware.cache_mb "
+        f"({budget / 1e6:,.0f} MB{' of memory' if mode == 'memory' else ''}). Fewer views take less."
+    )
+
+
+def known_share(teacher: Any) -> float | None:
+    """Share of the samples so far that were answered from what was kept; None for a teacher that keeps
+    none."""
+    if not isinstance(teacher, CachedTeacher) or not teacher.asked:
+        return None
+    return teacher.known / teacher.asked

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from kd_engine.knobs import Knobs, knob
 from kd_engine.methods import MethodKnobs, Terms, full_precision
 from kd_engine.methods._features import Pair, PairMethod, both_maps, pooled_to_smaller, positions, unit_rows
+from kd_engine.methods._regressors import BatchNorm
 from kd_engine.signals import Shapes, Signals
 
 
@@ -165,5 +166,5 @@ def layer(kind: type[nn.Module], channels: int, out: int, norm: bool = False) ->
     """A 3×3 (transposed) convolution, BatchNorm where asked for, leaky ReLU: as in RepDistiller."""
     parts: list[nn.Module] = [kind(channels, out, 3, 1, 1)]
     if norm:
-        parts.append(nn.BatchNorm2d(out))
+        parts.append(BatchNorm(out))
     return [*parts, nn.LeakyReLU(0.1)]

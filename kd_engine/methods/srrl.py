@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from kd_engine.knobs import Knobs, knob
 from kd_engine.methods import MethodKnobs, Terms, full_precision
 from kd_engine.methods._features import Pair, PairMethod, both_embeddings, both_maps
+from kd_engine.methods._regressors import BatchNorm
 from kd_engine.signals import Shapes, Signals
 
 
@@ -89,7 +90,7 @@ class Srrl(PairMethod):
         conv = nn.Conv2d(student.taps[ours][0], width, 1, bias=False)
         nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
         positive = bool(both_maps(teacher, teacher, "last"))
-        self.connector = nn.Sequential(conv, nn.BatchNorm2d(width), *([nn.ReLU()] if positive else []))
+        self.connector = nn.Sequential(conv, BatchNorm(width), *([nn.ReLU()] if positive else []))
 
     def terms(self, student: Signals, teacher: Signals, target: Tensor) -> Terms:
         ((ours, theirs),) = self.pairs

@@ -100,6 +100,12 @@ def test_both_terms_are_zero_where_the_translation_is_the_teachers_feature() -> 
         assert term.item() == pytest.approx(0, abs=1e-20)
 
 
+def test_one_sample_with_one_place_gives_a_finite_loss() -> None:
+    student, teacher = pair(1, (3, 4), (1, 1), 5, 1, True)
+    _, terms = srrl(student, teacher, place="embedding")
+    assert all(term.isfinite() for term in terms.values())
+
+
 def test_the_gradient_goes_through_the_teachers_classifier_and_leaves_it_alone() -> None:
     student, teacher = pair(4, (3, 5), (4, 4), 3, 1, bias=True)
     assert teacher.classifier is not None

@@ -11,9 +11,8 @@ from torch import Tensor
 from kd_engine.knobs import Knobs, knob
 from kd_engine.methods import Method, MethodKnobs, Terms, full_precision
 from kd_engine.signals import Shapes, Signals
-from kd_engine.taps import ATTENTION
+from kd_engine.taps import ATTENTION, VALUE
 
-VALUE = "value."  # starts the name of every tap of values, as in value.block1
 Heads = Literal["mean", "match"]
 
 

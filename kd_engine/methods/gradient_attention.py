@@ -15,8 +15,8 @@ from kd_engine.signals import Shapes, Signals
 class GradientAttentionKnobs(MethodKnobs):
     weight: float = knob(
         0.04,
-        "How much the gradients count in the sum: half the β of the paper's formula. The loss is about "
-        "0.1 at the start, and more as the student grows sure.",
+        "How much the gradients count in the sum: half the β of the paper's formula. The loss is small (on "
+        "digits 0.1 to 0.6, falling), so that only weights near 1 are felt beside the labels.",
         low=0,
         high=1e3,
         scale="log",

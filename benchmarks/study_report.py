@@ -1,0 +1,207 @@
+"""Write docs/study.md and its pictures from the cells of the study: tables, gains with intervals, curves.
+
+What a person has to say of the figures stands in docs/study/remarks.md and is taken in as it is.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import Any
+
+from benchmarks.chart import Bar, intervals, lines
+from benchmarks.study import CELLS, PLAIN, SEEDS
+from kd_engine.statistics import Gain, paired, spread
+
+DOCS = CELLS.parent
+KD = "kd"
+Figures = Mapping[int, Mapping[str, Any]]  # by seed
+
+# CIFAR-100 top-1, resnet56 to resnet20, 240 epochs: RepDistiller's README (last epoch), then, after the first
+# five, the papers' own (best epoch). For the order only: data, classes and length are others here.
+PUBLISHED = {
+    PLAIN: 69.06, "kd": 70.66, "fitnet": 69.21, "at": 70.55, "sp": 69.67, "crd": 71.16,
+    "dkd": 71.97, "dist": 71.75, "kd, standardised": 71.43,
+}  # fmt: skip
+
+
+def write(cells: Mapping[str, Mapping[str, Any]]) -> None:
+    """Make the page and its pictures anew."""
+    settings: dict[str, dict[str, dict[int, Mapping[str, Any]]]] = defaultdict(lambda: defaultdict(dict))
+    recipes: dict[str, Mapping[str, Any]] = {}
+    for cell in cells.values():
+        settings[cell["setting"]][cell["contender"]][cell["seed"]] = cell["figures"]
+        if cell["contender"] == PLAIN:
+            recipes[cell["setting"]] = cell["recipe"]
+    page = [_head()]
+    for setting in SEEDS:
+        if PLAIN in settings[setting]:
+            page.append(_setting(setting, settings[setting], recipes[setting]))
+    page.append(_against_the_literature(settings))
+    remarks = DOCS / "remarks.md"
+    page.append(remarks.read_text(encoding="utf-8") if remarks.exists() else "")
+    (DOCS.parent / "study.md").write_text("\n".join(page).rstrip() + "\n", encoding="utf-8")
+    print(f"wrote {DOCS.parent / 'study.md'}")
+
+
+def _head() -> str:
+    return """# Which methods help, and by how much?
+
+Written by `python -m benchmarks.study --cifar FOLDER --teacher FILE`, from the recipes in
+`benchmarks/recipes`; cell by cell in [study/cells.jsonl](study/cells.jsonl). The same command on a CPU gives
+the same figures bit for bit (`--again` compares).
+
+**Protocol.** Top-1 on the test part, which a run touches once, at its end; weights of the *last* epoch; mean
+± standard deviation over seeds, which vary initial weights and the order of batches. Gains are paired by
+seed, with Student's 95 % interval; they are not corrected for the number of methods. *Best* is the epoch that
+was best on the validation part. Every method has its published weight and settings (see
+`benchmarks/recipes/contenders.json`): nothing was tuned here. Methods with a first stage (ab, fsp, ft) spend
+a quarter of the epochs on it; `assistant` and `born-again` train two students and so take twice as long.
+These runs are short: they tell who learns faster from little, not who ends highest after 240 epochs.
+"""
+
+
+def _setting(name: str, contenders: Mapping[str, Figures], recipe: Mapping[str, Any]) -> str:
+    plain = contenders[PLAIN]
+    rows = []
+    for contender, figures in contenders.items():
+        over_plain, over_kd = _gain(figures, plain), _gain(figures, contenders.get(KD, {}))
+        rows.append((contender, figures, over_plain, over_kd))
+    rows.sort(key=lambda row: -_mean(row[1], "top1"))
+    teacher = next((f["teacher"] for f in plain.values() if f["status"] == "done"), float("nan"))
+    stage, data = recipe["stages"][0], recipe["data"]
+    labels = f"{data['labels_per_class']} labels a class" if data.get("labels_per_class") else "all labels"
+    what = "; ".join(
+        (
+            f"{recipe['teacher']['model']} ({100 * teacher:.1f} %) to {recipe['student']['model']}",
+            f"{labels}, {data.get('subset') or 'all'} training images",
+            f"{data['validation']:.0%} of them for validation",
+            f"{data['augment']}, {data['views']} views",
+            f"{stage['epochs']} epochs at batch {stage['batch_size']}",
+            f"sgd, learning rate {stage['optimizer']['lr']}, cosine",
+            f"{len(plain)} seeds.",
+        )
+    )
+    heads = ("method", "top-1, last", "best on validation", "over plain", "over kd", "same as the teacher")
+    table = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
+    for contender, figures, over_plain, over_kd in rows:
+        cells = [contender, _spread(figures, "top1"), _spread(figures, "best")]
+        cells += ["" if contender == PLAIN else _told(over_plain), "" if contender == KD else _told(over_kd)]
+        table.append("| " + " | ".join([*cells, _spread(figures, "agreement")]) + " |")
+    bars = [
+        Bar(contender, gain.spread.mean, gain.interval, gain.clear and gain.spread.mean > 0)
+        for contender, _, gain, _ in rows
+        if gain is not None and contender != PLAIN
+    ]
+    pictures = {
+        f"{name}-gains": intervals(bars, f"{name}: points over plain training", ""),
+        f"{name}-curves": lines(_curves(contenders, rows), f"{name}: top-1 on validation, %", "epoch"),
+    }
+    for file, svg in pictures.items():
+        (DOCS / f"{file}.svg").write_text(svg, encoding="utf-8")
+    shown = "\n".join(f"![{file}](study/{file}.svg)" for file in pictures)
+    title = recipe["name"].removesuffix(f": {PLAIN}")
+    return "\n\n".join((f"## {title}", what, "\n".join(table), shown, _verdict(rows))) + "\n"
+
+
+def _verdict(rows: list[tuple[str, Figures, Gain | None, Gain | None]]) -> str:
+    better = [name for name, _, gain, _ in rows if gain and gain.clear and gain.spread.mean > 0]
+    worse = [name for name, _, gain, _ in rows if gain and gain.clear and gain.spread.mean < 0]
+    open_ = [name for name, _, gain, _ in rows if gain and not gain.clear and name != PLAIN]
+    broken = [
+        f"{name} ({sum(f['status'] != 'done' for f in figures.values())} of {len(figures)})"
+        for name, figures, *_ in rows
+        if any(f["status"] != "done" for f in figures.values())
+    ]
+    told = [f"Clearly better than plain training: {', '.join(better) or 'none'}."]
+    told.append(f"Clearly worse: {', '.join(worse) or 'none'}.")
+    told.append(f"No clear difference: {', '.join(open_) or 'none'}.")
+    if broken:
+        told.append(f"Ended in a loss that is no number: {', '.join(broken)}; the figures are of the others.")
+    return " ".join(told)
+
+
+def _against_the_literature(settings: Mapping[str, Mapping[str, Figures]]) -> str:
+    """The order of the main methods beside the published one."""
+    found = settings.get("cifar10-resnet20", {})
+    common = [name for name in PUBLISHED if name in found and _gain(found[name], found[PLAIN])]
+    if len(common) < 4:
+        return ""
+    ours = {name: 100 * _mean(found[name], "top1") for name in common}
+    agreement = _rank_correlation([ours[name] for name in common], [PUBLISHED[name] for name in common])
+    ranked = sorted(common, key=lambda name: -ours[name])
+    rows = [f"| {name} | {ours[name]:.1f} | {PUBLISHED[name]:.2f} |" for name in ranked]
+    return "\n".join(
+        (
+            "## Beside the literature\n",
+            "resnet56 to resnet20, CIFAR-10 here (a subset, a few epochs), CIFAR-100 and 240 epochs there "
+            "(RepDistiller's README at the last epoch; dkd, dist and standardised kd from their papers at "
+            "the best). Only the order can be "
+            f"compared: Spearman's rank correlation is {agreement:+.2f} over {len(common)} students.\n",
+            "| method | here, % | published, % |\n|---|---|---|",
+            *rows,
+            "",
+        )
+    )
+
+
+def _gain(figures: Figures, others: Figures) -> Gain | None:
+    """Percentage points over others, paired by seed."""
+    seeds = [s for s in figures if s in others and figures[s]["status"] == others[s]["status"] == "done"]
+    pairs = ([100 * of[seed]["top1"] for seed in seeds] for of in (figures, others))
+    return paired(*pairs)
+
+
+def _curves(contenders: Mapping[str, Figures], rows: list[Any]) -> dict[str, list[float]]:
+    """Means over seeds: of the six best, plain and kd."""
+    chosen = [name for name, *_ in rows][:6]
+    chosen += [name for name in (KD, PLAIN) if name in contenders and name not in chosen]
+    drawn = {}
+    for name in chosen:
+        curves = [figures["curve"] for figures in contenders[name].values() if figures["status"] == "done"]
+        if curves:
+            shortest = min(map(len, curves))
+            drawn[name] = [100 * sum(curve[i] for curve in curves) / len(curves) for i in range(shortest)]
+    return drawn
+
+
+def _values(figures: Figures, name: str) -> list[float]:
+    return [f[name] for f in figures.values() if f["status"] == "done" and f.get(name) is not None]
+
+
+def _mean(figures: Figures, name: str) -> float:
+    found = spread(_values(figures, name))
+    return found.mean if found else float("-inf")
+
+
+def _spread(figures: Figures, name: str) -> str:
+    found = spread([100 * value for value in _values(figures, name)])
+    if found is None:
+        return "none"
+    return f"{found.mean:.1f}" + (f" ± {found.sd:.1f}" if found.sd is not None else "")
+
+
+def _told(gain: Gain | None) -> str:
+    if gain is None:
+        return ""
+    interval = f" ({gain.interval[0]:+.1f} to {gain.interval[1]:+.1f})" if gain.interval else ""
+    value = f"{gain.spread.mean:+.1f}"
+    return f"**{value}**{interval}" if gain.clear else f"{value}{interval}"
+
+
+def _rank_correlation(one: list[float], other: list[float]) -> float:
+    from scipy.stats import spearmanr
+
+    return float(spearmanr(one, other).statistic)
+
+
+def main() -> None:
+    """Only the page, from the cells that there are."""
+    lines_ = CELLS.read_text(encoding="utf-8").splitlines()
+    found = [json.loads(line) for line in lines_ if line.strip()]
+    write({f"{cell['setting']}/{cell['contender']}/{cell['seed']}": cell for cell in found})
+
+
+if __name__ == "__main__":
+    main()

@@ -110,6 +110,8 @@ def _head(card: Mapping[str, Any]) -> Iterator[str]:
     yield "| | |"
     yield "|---|---|"
     yield f"| architecture | {card['model']}{f' ({settings})' if settings else ''} |"
+    if card.get("graft"):
+        yield "| last layer | its teacher's, behind a projector that learned to feed it |"
     yield f"| takes | RGB images (N, 3, {size}, {size}), values 0 to 1 |"
     yield f"| gives | scores (N, {len(classes)}), one column a class, before softmax |"
     yield f"| classes, in this order | {_few(classes, PER_CLASS)} |"

@@ -164,8 +164,28 @@ class _Check:
             yield Problem("teacher", f"missing: stage '{entry.name}' learns from one")
         if last and stage.get("student") is not None:
             yield Problem(f"{path}.student", "the last stage trains the recipe's student: leave this out")
+        if not last:
+            yield from self._grafts(stage, path)
         if entry.facts["needs_methods"] and not stage.get("methods"):
             yield Problem(f"{path}.methods", f"missing: stage '{entry.name}' needs a method, such as dml")
+
+    def _grafts(self, stage: Mapping[str, Any], path: str) -> Iterator[Problem]:
+        """Methods that no later stage could go on from."""
+        given = stage.get("rivals", ())
+        rivals = given if isinstance(given, Sequence) else ()
+        owners = [(path, stage)]
+        owners += [(f"{path}.rivals.{i}", one) for i, one in enumerate(rivals) if isinstance(one, Mapping)]
+        for where, owner in owners:
+            methods = owner.get("methods", ())
+            for j, method in enumerate(methods if isinstance(methods, Sequence) else ()):
+                name = method.get("method") if isinstance(method, Mapping) else None
+                found = self.catalog.find("methods", name) if isinstance(name, str) else None
+                if found is not None and found.facts.get("grafts"):
+                    yield Problem(
+                        f"{where}.methods.{j}.method",
+                        f"'{name}' only in the last stage: a student with the teacher's classifier cannot be "
+                        "trained by a later one",
+                    )
 
     def _asks_a_teacher(self, stage: Mapping[str, Any], entry: Entry) -> bool:
         """Whether it cannot do without: unless all its methods learn from the student itself."""

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from kd_engine import card as cards
-from kd_engine import models, weights
+from kd_engine import graft, models, weights
 from kd_engine.errors import WeightsError
 
 
@@ -56,5 +56,6 @@ def load_model(path: str | Path) -> Deployed:
             "Export it from a run: kd export RUN --format safetensors --out FILE.",
         )
     model = models.create(card["model"], len(card["classes"]), card["input"]["size"], **card["knobs"])
+    graft.rebuild(model, card)
     weights.fit(model, state, str(file))
     return Deployed(model, card).eval()

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from kd_engine import card, checkpoint, weights
+from kd_engine import card, checkpoint, graft, weights
 from kd_engine import events as e
 from kd_engine.classroom import Classroom
 from kd_engine.commands import Command
@@ -131,11 +131,10 @@ class Journal:
 
     def _keep_student(self, room: Classroom, stage: int, name: str) -> None:
         recipe, run = self._now.recipe, self.run
-        made = card.make(
-            room.section(stage), room.data, name=recipe.name, run=run.name, step=self._now.at.step
-        )
-        state = self._now.students[0].module.state_dict()
-        weights.save_state(run.path(name), state, card.to_metadata(made))
+        module = self._now.students[0].module
+        told = {"name": recipe.name, "run": run.name, "step": self._now.at.step, **graft.described(module)}
+        made = card.make(room.section(stage), room.data, **told)
+        weights.save_state(run.path(name), module.state_dict(), card.to_metadata(made))
 
     def samples(self, gallery: Gallery, teacher: np.ndarray | None = None) -> Event:
         """The pictures of the strip, and what the teacher says of them and of the validation part: the same

@@ -15,7 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
-from kd_engine import catalog, evaluate, paths, snapshots, weights
+from kd_engine import catalog, evaluate, graft, paths, snapshots, weights
 from kd_engine.check import check
 from kd_engine.classroom import Classroom, deep_problems, load_data
 from kd_engine.data import Data
@@ -135,7 +135,8 @@ def _about_model(
         }
 
     architecture = section.model_copy(update={"weights": None})
-    key = architecture, len(room.data.classes), room.data.size, room.recipe.hardware
+    changed = str(graft.described(model.module))
+    key = architecture, changed, len(room.data.classes), room.data.size, room.recipe.hardware
     return {
         "model": section.model,
         "weights": section.weights,

@@ -64,6 +64,7 @@ class Method(nn.Module, Plugin):
     needs_teacher: ClassVar[bool] = (
         True  # else a run may have none; it is then shown the student's own signals
     )
+    grafts: ClassVar[bool] = False  # whether the student gets the teacher's classifier, see kd_engine.graft
 
     def __init__(self, knobs: Any) -> None:
         super().__init__()
@@ -113,7 +114,7 @@ class Method(nn.Module, Plugin):
 
     @classmethod
     def facts(cls) -> Mapping[str, Any]:  # type: ignore[override]
-        return {"needs_teacher": cls.needs_teacher}
+        return {"needs_teacher": cls.needs_teacher, "grafts": cls.grafts}
 
 
 Base = Method

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from html import escape
 
 INK, FAINT, STUDENT, RIVAL, TEACHER = "#1B1D20", "#C9C9C4", "#D55E00", "#8A8F98", "#0072B2"
-PALETTE = (STUDENT, TEACHER, "#0B8A5F", "#CC79A7", "#E69F00", "#56B4E9", "#6A4C93", "#A3333D", "#5E646C",
-"#3F7D20") DASHES = ("", "6 3", "2 3")
+PALETTE = (STUDENT, TEACHER, "#0B8A5F", "#CC79A7", "#E69F00", "#56B4E9", "#6A4C93", "#A3333D", "#5E646C")
+DASHES = ("", "6 3", "2 3")
 ROW = 20  # pixels
 
 
@@ -60,8 +60,9 @@ def lines(
             bottom - (bottom - top) * (value - low) / ((high - low) or 1),
         )
 
-    drawn = [_text(12, 22, title, size=14, weight="600"), _text((left + right) / 2, height - 8, across,
-    "middle")] for k in range(5):
+    drawn = [_text(12, 22, title, size=14, weight="600")]
+    drawn.append(_text((left + right) / 2, height - 8, across, "middle"))
+    for k in range(5):
         value = low + (high - low) * k / 4
         _, y = place(0, value)
         drawn += [_line(left, y, right, y, FAINT), _text(left - 6, y + 4, f"{value:.0f}", "end")]
@@ -86,8 +87,13 @@ def _svg(width: int, height: int, drawn: Sequence[str]) -> str:
 
 
 def _text(
-    x: float, y: float, text: str, anchor: str = "start", size: int = 12, weight: str = "400", color: str =
-    INK
+    x: float,
+    y: float,
+    text: str,
+    anchor: str = "start",
+    size: int = 12,
+    weight: str = "400",
+    color: str = INK,
 ) -> str:
     font = f'font-family="system-ui, sans-serif" font-size="{size}" font-weight="{weight}"'
     return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" fill="{color}" {font}>{escape(text)}</text>'

@@ -404,4 +404,4 @@ def _print_json(data: Any) -> None:
     print(json.dumps(data, indent=1, ensure_ascii=False))
 
 
-from kd_engine import cli_bench  # noqa: E402, F401 (its commands register on `app`)
+from kd_engine import cli_bench, cli_cache  # noqa: E402, F401 (their commands register on `app`)

@@ -18,12 +18,10 @@ from kd_engine import data as data_module
 from kd_engine.backend import Backend, seeded
 from kd_engine.cached import CachedTeacher
 from kd_engine.data import Batches, Data
-from kd_engine.errors import KdError, Problem, RecipeError
+from kd_engine.errors import KdError
 from kd_engine.events import STUDENT
-from kd_engine.optim import milestones
 from kd_engine.recipe import DataKnobs, DataSection, MethodSection, ModelSection, Recipe
 from kd_engine.registry import find
-from kd_engine.signals import Shapes
 from kd_engine.stages import Learner, Stage
 from kd_engine.taps import measure
 from kd_engine.tasks import Task
@@ -177,7 +175,7 @@ class Classroom:
     def grafted(self, learner: Learner, student: Model, teacher: Model | LiveTeacher | None) -> Model:
         """`student`, whose module gets the teacher's classifier where a method of the learner wants that.
         KdError when it cannot be."""
-        factors = [factor for section in learner.methods if (factor := _factor(section)) is not None]
+        factors = [factor for section in learner.methods if (factor := factor_of(section)) is not None]
         if not factors:
             return student
         if teacher is None or learner.peer:
@@ -202,54 +200,8 @@ def load_data(section: DataSection, progress: Progress = silent) -> Data:
     """The dataset of a recipe, split and labelled as it says."""
     plugin = find("datasets", section.dataset)
     loaded = plugin.load(plugin.Knobs(**section.more), paths.datasets(), progress, section.memory_mb)
-    settings = {name: getattr(section, name) for name in DataKnobs.model_fields if name != "memory_mb"}
-    return data_module.prepare(loaded, **settings)
-
-
-def deep_problems(room: Classroom, student: Model, teacher: LiveTeacher | None) -> list[Problem]:
-    """What only shows with data and models at hand: methods that cannot work between them, impossible
-    settings."""
-    found: list[Problem] = []
-    before = None
-    for i, stage in enumerate(room.recipe.stages):
-        ours = student if room.section(i) == room.recipe.student else room.student(i)
-        theirs: Model | LiveTeacher | None = teacher
-        if stage.more.get("taught_by") == "previous" and before is not None:
-            theirs = before
-        learners = room.learners(i)
-        peers = replace(ours.shapes, members=sum(learner.peer for learner in learners) - 1)
-        for path, learner in {learner.path: learner for learner in learners}.items():
-            shapes, why = _trained(room, learner, ours, theirs)
-            found += [Problem(f"{path}.methods", reason) for reason in why]
-            found += _unfit(learner, path, shapes, peers if learner.peer else (theirs or ours).shapes)
-        if stage.schedule.name == "step":
-            found += _milestone_problems(stage.schedule.more["milestones"], f"stages.{i}.schedule.milestones")
-        before = ours
-    return found
-
-
-def _trained(
-    room: Classroom, learner: Learner, student: Model, teacher: Model | LiveTeacher | None
-) -> tuple[Shapes, list[str]]:
-    """The shapes of what a learner trains, and why it cannot be made."""
-    if all(_factor(section) is None for section in learner.methods):
-        return student.shapes, []
-    try:
-        with seeded(room.recipe.seed, "graft"):
-            copied = replace(student, module=copy.deepcopy(student.module))
-            return room.grafted(learner, copied, teacher).shapes, []
-    except KdError as error:
-        return student.shapes, [str(error)]
-
-
-def _unfit(learner: Learner, path: str, student: Shapes, teacher: Shapes) -> list[Problem]:
-    """Why methods cannot work between such models."""
-    found = []
-    for j, section in enumerate(learner.methods):
-        plugin = find("methods", section.method)
-        why = plugin(plugin.Knobs(**_knobs(section))).problems(student, teacher)
-        found += [Problem(f"{path}.methods.{j}", reason) for reason in why]
-    return found
+    chosen = {name: getattr(section, name) for name in DataKnobs.model_fields if name != "memory_mb"}
+    return data_module.prepare(loaded, **chosen)
 
 
 def _go_on(trainee: Trainee, before: Alumnus) -> None:
@@ -260,26 +212,12 @@ def _go_on(trainee: Trainee, before: Alumnus) -> None:
             method.load_state_dict(theirs)
 
 
-def require(problems: list[Problem]) -> None:
-    """RecipeError when there are any."""
-    if problems:
-        raise RecipeError(problems)
-
-
-def _factor(section: MethodSection) -> int | None:
+def factor_of(section: MethodSection) -> int | None:
     """By how much a projector is narrowed, for a method that grafts; None for others."""
     plugin = find("methods", section.method)
-    return int(plugin.Knobs(**_knobs(section)).factor) if plugin.grafts else None
+    return int(plugin.Knobs(**settings(section)).factor) if plugin.grafts else None
 
 
-def _knobs(section: Any) -> dict[str, Any]:
+def settings(section: MethodSection) -> dict[str, Any]:
+    """A method's knobs as its recipe sets them."""
     return {**section.more, "weight": section.weight}
-
-
-def _milestone_problems(text: str, path: str) -> list[Problem]:
-    try:
-        shares = milestones(text)
-    except ValueError:
-        return [Problem(path, f"got {text!r}, expected shares of the training such as 0.5,0.75")]
-    bad = [share for share in shares if not 0 < share < 1]
-    return [Problem(path, f"got {share:g}, expected a share between 0 and 1") for share in bad]

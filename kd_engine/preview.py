@@ -17,11 +17,12 @@ from typing import Any, TypeVar
 
 from kd_engine import catalog, evaluate, graft, paths, snapshots, weights
 from kd_engine.check import check
-from kd_engine.classroom import Classroom, deep_problems, load_data
+from kd_engine.classroom import Classroom, load_data
 from kd_engine.data import Data
 from kd_engine.errors import KdError, Problem, RecipeError
 from kd_engine.events import STUDENT
 from kd_engine.final import EVALUATION
+from kd_engine.fitting import lessons, problems_in, refusals
 from kd_engine.gallery import Gallery
 from kd_engine.recipe import DataSection, ModelSection, Recipe
 from kd_engine.registry import find
@@ -61,7 +62,9 @@ def _look(recipe: Recipe, runs: Path, told: dict[str, Any]) -> list[Problem]:
     told["student"] = _about_model(room, recipe.student, student, "student")
     told["data"]["notes"] += room.notes
     told["samples"] = _samples(room, teacher, student)
-    return deep_problems(room, student, teacher)
+    met = lessons(room, student, teacher)
+    told["methods"] = [refusals(room, lesson) for lesson in met]
+    return problems_in(room, met)
 
 
 def _once(kind: str, key: Hashable, make: Callable[[], Value]) -> Value:

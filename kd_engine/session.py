@@ -20,13 +20,14 @@ from kd_engine import checkpoint, graft
 from kd_engine import events as e
 from kd_engine.backend import Backend, own_threads, seeded
 from kd_engine.checkpoint import Change, Checkpoint
-from kd_engine.classroom import Alumnus, Classroom, deep_problems, require
+from kd_engine.classroom import Alumnus, Classroom
 from kd_engine.commands import Command
 from kd_engine.data import Batch, labelled_plan, plan
 from kd_engine.errors import StoreError
 from kd_engine.events import Event
 from kd_engine.failures import explain
 from kd_engine.final import final_figures
+from kd_engine.fitting import deep_problems, require
 from kd_engine.gallery import Gallery
 from kd_engine.journal import Journal
 from kd_engine.models import count_parameters

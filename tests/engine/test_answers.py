@@ -91,6 +91,29 @@ def test_problems_that_need_data_and_models_are_all_named() -> None:
     assert told["student"]["model"] == "vit-tiny"  # what could be told is told all the same
 
 
+def test_methods_that_cannot_work_are_told_with_the_reason_stage_by_stage() -> None:
+    document = tiny.document()
+    told = answers.describe(document)["methods"]
+    assert len(told) == 1
+    assert not {"kd", "at", "byot"} & told[0].keys()
+    assert "attention" in told[0]["vit-attention"]
+    document["student"] = {"model": "vit-tiny", "depth": 1, "width": 8, "heads": 1, "patch": 16}
+    assert {"at", "fitnet"} <= answers.describe(document)["methods"][0].keys()
+
+
+def test_what_cannot_work_among_peers_or_without_a_teacher_is_another_matter() -> None:
+    document = tiny.document(teacher=None)
+    mutual = {**tiny.PLAN, "stage": "mutual", "epochs": 1, "methods": [{"method": "dml"}]}
+    document["stages"] = [mutual, {**mutual, "stage": "distill", "methods": [{"method": "tf-kd"}]}]
+    told = answers.describe(document)
+    assert told["problems"] == []
+    peers, alone = told["methods"]
+    assert "simkd" in peers
+    assert not {"dml", "kd", "tf-kd"} & peers.keys()
+    assert "needs a teacher" in alone["kd"]
+    assert not {"byot", "tf-kd"} & alone.keys()
+
+
 def test_a_wrong_recipe_is_told_without_loading_anything(loads: list[str]) -> None:
     told = answers.describe(tiny.document(data__dataset="digts"))
     assert list(problems(told)) == ["data.dataset"]

@@ -125,6 +125,7 @@ def cached() -> Catalog | None:
 def build() -> Catalog:
     """The catalog, from the plug-ins themselves."""
     from kd_engine import recipe  # recipe reads catalogs, so it is imported late here
+    from kd_engine.methods import FAMILIES  # imports torch
 
     entries: list[Entry] = []
     broken: list[Mapping[str, str]] = []
@@ -132,6 +133,7 @@ def build() -> Catalog:
         found = registry.discover(kind)
         entries += [_describe(kind, plugin) for plugin in found.plugins.values()]
         broken += [vars(b) for b in found.broken]
+    entries += [Entry("families", name, name, text, ()) for name, text in FAMILIES.items()]
     for kind, classes in (("optimizers", recipe.OPTIMIZERS), ("schedules", recipe.SCHEDULES)):
         entries += [_describe_knobs(kind, name, knobs) for name, knobs in classes.items()]
     return Catalog(tuple(entries), tuple(broken))

@@ -21,6 +21,15 @@ from kd_engine.signals import Shapes, Signals
 
 Terms = dict[str, Tensor]
 
+FAMILIES: Mapping[str, str] = {  # what is handed over, in the order to offer them; others may be declared
+    "logits": "What the teacher says of every class.",
+    "features": "What the layers hold: the student's maps are led towards the teacher's.",
+    "attention": "Where the networks look.",
+    "relations": "How samples, or layers, stand to each other.",
+    "self-distillation": "The student is its own teacher, or an invented one is: no other network is needed.",
+    "several models": "Many teachers for one student, or students that teach each other.",
+}
+
 
 class MethodKnobs(Knobs):
     """Its weight in the total loss, and how that moves. Subclasses restate `weight` with their default."""
@@ -64,6 +73,9 @@ class Method(nn.Module, Plugin):
     needs_teacher: ClassVar[bool] = (
         True  # else a run may have none; it is then shown the student's own signals
     )
+    family: ClassVar[str] = ""  # one of FAMILIES; left out: told from what it needs, see `kin`
+    first_stage: ClassVar[Mapping[str, Any] | None] = None  # its knobs in a stage of its own, before others
+    accompanies: ClassVar[bool] = True  # whether, after such a stage, it stands beside the labels too
     grafts: ClassVar[bool] = False  # whether the student gets the teacher's classifier, see kd_engine.graft
 
     def __init__(self, knobs: Any) -> None:
@@ -113,8 +125,24 @@ class Method(nn.Module, Plugin):
         return between(knobs.weight_schedule, self.clock, 1.0, knobs.weight_final, knobs.weight_warmup)
 
     @classmethod
+    def kin(cls) -> str:
+        """Its family: as declared, or else by whether it needs a teacher and whether it reads more than
+        logits."""
+        if cls.family:
+            return cls.family
+        if not cls.needs_teacher:
+            return "self-distillation"
+        return "logits" if cls.student_taps is Method.student_taps else "features"
+
+    @classmethod
     def facts(cls) -> Mapping[str, Any]:  # type: ignore[override]
-        return {"needs_teacher": cls.needs_teacher, "grafts": cls.grafts}
+        return {
+            "needs_teacher": cls.needs_teacher,
+            "grafts": cls.grafts,
+            "family": cls.kin(),
+            "first_stage": cls.first_stage,
+            "accompanies": cls.accompanies,
+        }
 
 
 Base = Method

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
@@ -67,6 +68,7 @@ class Ab(PairMethod):
         "The student learns which neurons the teacher has on and off, stage by stage. For a first stage of a "
         "few epochs without labels, before plain training or 'kd'."
     )
+    family: ClassVar[str] = "features"
     source: ClassVar[str] = (
         "Heo, Lee, Yun, Choi: Knowledge Transfer via Distillation of Activation Boundaries Formed by Hidden "
         "Neurons, AAAI 2019. arXiv:1811.03233; reading of github.com/HobbitLong/RepDistiller"
@@ -75,6 +77,8 @@ class Ab(PairMethod):
         "The literature saw it fall below the plain student (CIFAR-100, WRN-40-2 to WRN-16-2: 72.5 % against "
         "73.3 %)."
     )
+    first_stage: ClassVar[Mapping[str, Any] | None] = {}
+    accompanies: ClassVar[bool] = False
     Knobs: ClassVar[type[Knobs]] = AbKnobs
     wants: ClassVar[str] = "common taps before the last activation of a stage (preact1, preact2, ...)"
 

@@ -65,6 +65,7 @@ class At(PairMethod):
         "The student imitates where the teacher's feature maps are active, stage by stage. Channel counts "
         "may differ."
     )
+    family: ClassVar[str] = "attention"
     source: ClassVar[str] = (
         "Zagoruyko, Komodakis: Paying More Attention to Attention, ICLR 2017. arXiv:1612.03928; "
         "reading of github.com/HobbitLong/RepDistiller"

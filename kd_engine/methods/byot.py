@@ -80,6 +80,7 @@ class Byot(Method):
         "Needs no teacher: the student's earlier stages, through small heads of their own, learn what its "
         "last layer says. Convolutional networks only."
     )
+    family: ClassVar[str] = "self-distillation"
     source: ClassVar[str] = (
         "Zhang, Song, Gao, Chen, Bao, Ma: Be Your Own Teacher, ICCV 2019. arXiv:1905.08094; reading of "
         "github.com/luanyunteng/pytorch-be-your-own-teacher"

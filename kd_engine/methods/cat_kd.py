@@ -61,6 +61,7 @@ class CatKd(PairMethod):
         "For every class, right or wrong, the student learns which places of the image speak for it in the "
         "teacher's eyes."
     )
+    family: ClassVar[str] = "attention"
     source: ClassVar[str] = (
         "Guo, Yan, Li, Lin: Class Attention Transfer Based Knowledge Distillation, CVPR 2023. "
         "arXiv:2304.12777; reading of github.com/GzyAftermath/CAT-KD"

@@ -67,6 +67,7 @@ class Cc(PairMethod):
         "Within a batch, samples are correlated in the student as in the teacher. Compares two small trained "
         "embeddings; sizes may differ."
     )
+    family: ClassVar[str] = "relations"
     source: ClassVar[str] = (
         "Peng et al.: Correlation Congruence for Knowledge Distillation, ICCV 2019. arXiv:1904.01802; "
         "reading of github.com/HobbitLong/RepDistiller"

@@ -87,6 +87,7 @@ class Crd(PairMethod):
         "Student and teacher agree on which image they see: near for the same image, far for images of other "
         "classes, thousands of which are remembered."
     )
+    family: ClassVar[str] = "relations"
     source: ClassVar[str] = (
         "Tian, Krishnan, Isola: Contrastive Representation Distillation, ICLR 2020. arXiv:1910.10699; "
         "reading of github.com/HobbitLong/RepDistiller"

@@ -73,6 +73,7 @@ class Ctkd(LogitMethod):
         "Soft targets with a temperature that is learned too: it moves to where imitating the teacher is "
         "hardest. Adds one trained number, or a small trained part, dropped at export."
     )
+    family: ClassVar[str] = "logits"
     source: ClassVar[str] = (
         "Li, Li, Yang, Zhao, Song, Luo, Li, Yang: Curriculum Temperature for Knowledge Distillation, AAAI "
         "2023. arXiv:2211.16231; reading of github.com/zhengli97/CTKD"

@@ -67,6 +67,7 @@ class Dist(LogitMethod):
         "The student's probabilities are to be correlated with the teacher's, not equal to them: milder "
         "towards students much smaller than the teacher."
     )
+    family: ClassVar[str] = "logits"
     source: ClassVar[str] = (
         "Huang, You, Wang, Qian, Xu: Knowledge Distillation from A Stronger Teacher, NeurIPS 2022. "
         "arXiv:2205.10536; reading of github.com/hunto/image_classification_sota"

@@ -74,6 +74,7 @@ class Dkd(LogitMethod):
         "Soft targets in two parts: how sure the teacher is of the right class, and, with a weight of its "
         "own, how it ranks the others. Needs three classes."
     )
+    family: ClassVar[str] = "logits"
     source: ClassVar[str] = (
         "Zhao, Cui, Song, Qiu, Liang: Decoupled Knowledge Distillation, CVPR 2022. arXiv:2203.08679; "
         "reading of github.com/megvii-research/mdistiller"

@@ -51,6 +51,7 @@ class Dml(LogitMethod):
         "The student imitates its peers, which learn at the same time; for the stage that trains several "
         "students together. With a finished teacher it is soft targets at temperature 1."
     )
+    family: ClassVar[str] = "several models"
     source: ClassVar[str] = "Zhang, Xiang, Hospedales, Lu: Deep Mutual Learning, CVPR 2018. arXiv:1706.00384"
     Knobs: ClassVar[type[Knobs]] = DmlKnobs
 

@@ -81,6 +81,7 @@ class FitNet(Method):
         "The student's features of one middle layer are regressed to the teacher's. Adds a small trained "
         "part, which is dropped at export."
     )
+    family: ClassVar[str] = "features"
     source: ClassVar[str] = (
         "Romero et al.: FitNets: Hints for Thin Deep Nets, ICLR 2015. arXiv:1412.6550; "
         "reading of github.com/HobbitLong/RepDistiller"

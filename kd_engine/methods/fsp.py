@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import pairwise
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from torch import Tensor
 
@@ -61,6 +62,7 @@ class Fsp(PairMethod):
         "How features of one stage go with those of the next is as in the teacher. For a first stage, before "
         "the labels; needs equal channel counts."
     )
+    family: ClassVar[str] = "relations"
     source: ClassVar[str] = (
         "Yim, Joo, Bae, Kim: A Gift from Knowledge Distillation: Fast Optimization, Network Minimization and "
         "Transfer Learning, CVPR 2017; reading of github.com/HobbitLong/RepDistiller"
@@ -69,6 +71,8 @@ class Fsp(PairMethod):
         "As a first stage before the labels, the literature saw it end below the plain student between wide "
         "ResNets and with vgg (CIFAR-100, WRN-40-2 to WRN-16-2: 72.9 % against 73.3 %)."
     )
+    first_stage: ClassVar[Mapping[str, Any] | None] = {}
+    accompanies: ClassVar[bool] = False
     Knobs: ClassVar[type[Knobs]] = FspKnobs
     wants: ClassVar[str] = "two or more common map taps (stem, stage1, stage2, ...)"
 

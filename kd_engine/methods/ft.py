@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 import torch.nn.functional as F
@@ -80,6 +81,7 @@ class Ft(PairMethod):
         "The teacher's last map is first compressed into factors, which the student then imitates through a "
         "translator. Two stages: paraphrase, then transfer. Its parts are dropped at export."
     )
+    family: ClassVar[str] = "features"
     source: ClassVar[str] = (
         "Kim, Park, Kwak: Paraphrasing Complex Network: Network Compression via Factor Transfer, NeurIPS "
         "2018. arXiv:1802.04977; reading of github.com/HobbitLong/RepDistiller"
@@ -89,6 +91,7 @@ class Ft(PairMethod):
         "the literature saw it fall below the plain student (CIFAR-100, vgg13 to MobileNetV2: 61.8 % against "
         "64.6 %)."
     )
+    first_stage: ClassVar[Mapping[str, Any] | None] = {"phase": "paraphrase", "weight": 1.0}
     Knobs: ClassVar[type[Knobs]] = FtKnobs
 
     def __init__(self, knobs: Any) -> None:

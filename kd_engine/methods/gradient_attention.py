@@ -49,6 +49,7 @@ class GradientAttention(Method):
         "The student's loss should react to the same pixels as the teacher's. Any two models; every step "
         "takes several times as long."
     )
+    family: ClassVar[str] = "attention"
     source: ClassVar[str] = (
         "Zagoruyko, Komodakis: Paying More Attention to Attention, ICLR 2017, section 3.2. arXiv:1612.03928; "
         "no reference code"

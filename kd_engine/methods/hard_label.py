@@ -38,6 +38,7 @@ class HardLabel(Method):
         "The teacher's top class is the label, also where the sample has none. Nothing to tune but the "
         "weight."
     )
+    family: ClassVar[str] = "logits"
     source: ClassVar[str] = (
         "Touvron et al.: Training data-efficient image transformers & distillation through attention, 2021, "
         "section 4. arXiv:2012.12877"

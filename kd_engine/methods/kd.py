@@ -36,6 +36,7 @@ class Kd(LogitMethod):
     help: ClassVar[str] = (
         "The student imitates the teacher's probabilities of all classes. Works between any two models."
     )
+    family: ClassVar[str] = "logits"
     source: ClassVar[str] = (
         "Hinton, Vinyals, Dean: Distilling the Knowledge in a Neural Network, 2015. arXiv:1503.02531"
     )

@@ -70,6 +70,7 @@ class Kdsvd(PairMethod):
         "Each feature map is reduced to its strongest mixture of channels; how that changes from stage to "
         "stage is as in the teacher. Needs equal channel counts."
     )
+    family: ClassVar[str] = "relations"
     source: ClassVar[str] = (
         "Lee, Kim, Song: Self-supervised Knowledge Distillation Using Singular Value Decomposition, ECCV "
         "2018. arXiv:1807.06819; reading of github.com/HobbitLong/RepDistiller"

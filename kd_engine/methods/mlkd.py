@@ -58,6 +58,7 @@ class Mlkd(LogitMethod):
         "Soft targets at five temperatures at once, and with them which classes, and which samples of a "
         "batch, the teacher holds for similar."
     )
+    family: ClassVar[str] = "logits"
     source: ClassVar[str] = (
         "Jin, Wang, Lin: Multi-Level Logit Distillation, CVPR 2023; with standardised logits: "
         "arXiv:2403.01427"

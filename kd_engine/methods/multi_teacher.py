@@ -55,6 +55,7 @@ class MultiTeacher(LogitMethod):
         "The student imitates a mixture of all the teachers' probabilities. With one teacher it is the same "
         "as soft targets."
     )
+    family: ClassVar[str] = "several models"
     source: ClassVar[str] = (
         "You, Xu, Xu, Tao: Learning from Multiple Teacher Networks, KDD 2017; confidence: Zhang, Chen, Wang: "
         "Confidence-Aware Multi-Teacher Knowledge Distillation, ICASSP 2022. arXiv:2201.00007; "

@@ -61,6 +61,7 @@ class Nst(PairMethod):
         "At each stage, the student's channels respond to the same places as the teacher's, as a crowd, not "
         "one by one. Channel counts may differ."
     )
+    family: ClassVar[str] = "features"
     source: ClassVar[str] = (
         "Huang, Wang: Like What You Like: Knowledge Distill via Neuron Selectivity Transfer, 2017. "
         "arXiv:1707.01219; reading of github.com/HobbitLong/RepDistiller"

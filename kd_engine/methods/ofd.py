@@ -55,6 +55,7 @@ class Ofd(PairMethod):
         "The student's maps before the activation match the teacher's positive values, and stay below a "
         "margin where the teacher is negative. Adds a small trained part, which is dropped at export."
     )
+    family: ClassVar[str] = "features"
     source: ClassVar[str] = (
         "Heo, Kim, Yun, Park, Kwak, Choi: A Comprehensive Overhaul of Feature Distillation, ICCV 2019. "
         "arXiv:1904.01866; reading of github.com/clovaai/overhaul-distillation and "

@@ -49,6 +49,7 @@ class Pkt(PairMethod):
         "Within a batch, each sample's neighbours in the student's embedding are as probable as in the "
         "teacher's. Sizes may differ."
     )
+    family: ClassVar[str] = "relations"
     source: ClassVar[str] = (
         "Passalis, Tefas: Learning Deep Representations with Probabilistic Knowledge Transfer, ECCV 2018. "
         "arXiv:1803.10837; github.com/passalis/probabilistic_kt, as in github.com/HobbitLong/RepDistiller"

@@ -83,6 +83,7 @@ class Prototype(PairMethod):
         "The student places each sample among the typical members of all classes as the teacher does. Adds a "
         "small trained part, which is dropped at export."
     )
+    family: ClassVar[str] = "relations"
     source: ClassVar[str] = (
         "Ours, after Snell, Swersky, Zemel: Prototypical Networks, 2017. arXiv:1703.05175; Wang et al.: "
         "Prototype Knowledge Distillation (ProtoKD), 2023. arXiv:2303.09830; Wu et al.: Prototype-Guided "

@@ -74,6 +74,7 @@ class ReviewKd(PairMethod):
         "The student's deeper layers review the teacher's shallower ones: its stages are fused from the top "
         "down and compared at several resolutions. Adds a trained part, which is dropped at export."
     )
+    family: ClassVar[str] = "features"
     source: ClassVar[str] = (
         "Chen, Liu, Zhao, Jia: Distilling Knowledge via Knowledge Review, CVPR 2021. arXiv:2104.09044; "
         "reading of github.com/megvii-research/mdistiller and github.com/dvlab-research/ReviewKD"

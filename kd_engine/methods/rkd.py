@@ -64,6 +64,7 @@ class Rkd(PairMethod):
         "Within a batch, the student's embedding keeps the teacher's proportions: distances of pairs and "
         "angles of triples. Sizes may differ."
     )
+    family: ClassVar[str] = "relations"
     source: ClassVar[str] = (
         "Park, Kim, Lu, Cho: Relational Knowledge Distillation, CVPR 2019. arXiv:1904.05068; "
         "reading of github.com/HobbitLong/RepDistiller"

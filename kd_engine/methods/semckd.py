@@ -72,6 +72,7 @@ class SemCkd(Method):
         "No stage is paired by hand: for each image attention finds out from which of the teacher's stages a "
         "stage of the student learns. Adds large trained parts, which are dropped at export."
     )
+    family: ClassVar[str] = "features"
     source: ClassVar[str] = (
         "Chen, Mei, Zhang, Wang, Wang, Feng, Chen: Cross-Layer Distillation with Semantic Calibration, AAAI "
         "2021. arXiv:2012.03236; reading of github.com/DefangChen/SemCKD and github.com/DefangChen/SimKD"

@@ -13,6 +13,7 @@ from kd_engine import graft
 from kd_engine.knobs import Knobs, knob
 from kd_engine.methods import MethodKnobs, Terms, full_precision
 from kd_engine.methods._features import Pair, PairMethod, both_maps, pooled
+from kd_engine.methods._regressors import BatchNorm
 from kd_engine.signals import Shapes, Signals
 from kd_engine.taps import PROJECTED
 
@@ -60,6 +61,7 @@ class SimKd(PairMethod):
         "The student gets the teacher's last layer and learns, through a projector, to feed it. Projector "
         "and layer stay: the student is larger than without."
     )
+    family: ClassVar[str] = "features"
     source: ClassVar[str] = (
         "Chen et al.: Knowledge Distillation with the Reused Teacher Classifier, CVPR 2022. "
         "arXiv:2203.14001; reading of github.com/DefangChen/SimKD"
@@ -90,7 +92,7 @@ class SimKd(PairMethod):
         if ours != PROJECTED:
             mine, other = student.taps[ours], teacher.taps[theirs]
             size = graft.common_size(mine, other)
-            self.projector = graft.projector(mine[0], other[0], size, self.knobs.factor)
+            self.projector = graft.projector(mine[0], other[0], size, self.knobs.factor, BatchNorm)
 
     def terms(self, student: Signals, teacher: Signals, target: Tensor) -> Terms:
         ((ours, theirs),) = self.pairs

@@ -52,6 +52,7 @@ class Sp(PairMethod):
         "Within a batch, the student finds the same samples alike as the teacher does. Works between any two "
         "models."
     )
+    family: ClassVar[str] = "relations"
     source: ClassVar[str] = (
         "Tung, Mori: Similarity-Preserving Knowledge Distillation, ICCV 2019. arXiv:1907.09682; "
         "reading of github.com/HobbitLong/RepDistiller"

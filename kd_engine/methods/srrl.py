@@ -53,6 +53,7 @@ class Srrl(PairMethod):
         "The student's features, translated by a small trained part, must equal the teacher's and give the "
         "same logits in the teacher's own last layer. The part is dropped at export."
     )
+    family: ClassVar[str] = "features"
     source: ClassVar[str] = (
         "Yang, Martinez, Bulat, Tzimiropoulos: Knowledge Distillation via Softmax Regression Representation "
         "Learning, ICLR 2021; reading of github.com/jingyang2017/KD_SRRL"

@@ -69,6 +69,7 @@ class TfKd(Method):
         "Needs no teacher: the student imitates an invented one, which is right with a given probability. A "
         "kin of label smoothing, and a yardstick for what a real teacher adds."
     )
+    family: ClassVar[str] = "self-distillation"
     source: ClassVar[str] = (
         "Yuan, Tay, Li, Wang, Feng: Revisiting Knowledge Distillation via Label Smoothing Regularization, "
         "CVPR 2020. arXiv:1909.11723; reading of github.com/yuanli2333/Teacher-free-Knowledge-Distillation"

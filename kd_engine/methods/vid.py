@@ -61,6 +61,7 @@ class Vid(PairMethod):
         "The student's maps predict the teacher's, stage by stage; how exactly is learned for each channel, "
         "so that what the student cannot know costs little. Adds a trained part, which is dropped at export."
     )
+    family: ClassVar[str] = "features"
     source: ClassVar[str] = (
         "Ahn, Hu, Damianou, Lawrence, Dai: Variational Information Distillation for Knowledge Transfer, CVPR "
         "2019. arXiv:1904.05835; reading of github.com/HobbitLong/RepDistiller"

@@ -79,6 +79,7 @@ class VitAttention(Method):
         "A transformer student spreads its attention over the tokens as the teacher does. Both must cut the "
         "image into as many tokens."
     )
+    family: ClassVar[str] = "attention"
     source: ClassVar[str] = (
         "Wang et al.: MiniLM: Deep Self-Attention Distillation, NeurIPS 2020. arXiv:2002.10957; "
         "Jiao et al.: TinyBERT, Findings of EMNLP 2020. arXiv:1909.10351; after Zagoruyko, Komodakis: Paying "

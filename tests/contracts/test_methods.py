@@ -300,6 +300,18 @@ def check_half_precision_does_not_overflow(plugin: type[Method]) -> None:
             assert tensor.grad is None or bool(tensor.grad.isfinite().all())
 
 
+def check_computes_where_its_signals_are(plugin: type[Method], device: str) -> None:
+    """On that device terms are finite, and the student and the method's own parts get gradients there."""
+    for ready in _cases(plugin):
+        method = ready.method.to(device)
+        student, teacher = (_moved(signals, device) for signals in (ready.student, ready.teacher))
+        terms = method(student, teacher, ready.target.to(device))
+        assert all(bool(term.isfinite()) and term.device.type == device for term in terms.values())
+        torch.stack(list(terms.values())).sum().backward()
+        reached = [tensor.grad for tensor in _leaves(ready.student) if tensor.grad is not None]
+        assert any(bool(grad.any()) for grad in reached), "no gradient reaches the student"
+
+
 def check_batch_order_does_not_matter(plugin: type[Method]) -> None:
     """A permutation of the batch changes nothing, unless the method says `depends_on_order`."""
     if plugin.depends_on_order:
@@ -371,6 +383,20 @@ def _holds(value: Any) -> bool:
     return isinstance(value, (Tensor, nn.Module))
 
 
+def _moved(signals: Signals, device: str) -> Signals:
+    """On the device; the leaves stay where they are, and get the gradients."""
+    classifier, samples = signals.classifier, signals.samples
+    moved = Signals(
+        signals.logits.to(device),
+        {name: tensor.to(device) for name, tensor in signals.taps.items()},
+        {name: tensor.to(device) for name, tensor in signals.attention.items()},
+        None if classifier is None else Classifier(*(t if t is None else t.to(device) for t in classifier)),
+        None if samples is None else samples.to(device),
+        tuple(_moved(member, device) for member in signals.members),
+    )
+    return _from_image(moved) if INPUT.name in moved.taps else moved
+
+
 def _same(a: Terms, b: Terms) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
@@ -384,6 +410,15 @@ FOUND = discover("methods")
 @pytest.mark.parametrize("name", sorted(FOUND.plugins))
 def test_every_method_keeps_its_promises(name: str, check: Callable[[type[Method]], None]) -> None:
     check(FOUND.plugins[name])  # type: ignore[arg-type]
+
+
+DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("name", sorted(FOUND.plugins))
+def test_every_method_computes_where_its_signals_are(name: str, device: str) -> None:
+    check_computes_where_its_signals_are(FOUND.plugins[name], device)  # type: ignore[arg-type]
 
 
 def test_every_method_file_imports() -> None:

@@ -100,7 +100,7 @@ def _from_image(signals: Signals) -> Signals:
     """With logits that are computed from the image, for methods that ask how they depend on it."""
     pixels = signals.taps[INPUT.name].flatten(1)
     mix = torch.randn(pixels.shape[1], CLASSES, generator=torch.Generator().manual_seed(3))
-    logits = (pixels @ mix.to(pixels.dtype)).sin()
+    logits = (pixels @ mix.to(pixels)).sin()
     logits.retain_grad()
     return replace(signals, logits=logits)
 

@@ -61,7 +61,13 @@ class Projected(nn.Module):
         return out
 
 
-def projector(channels: int, width: int, size: tuple[int, int] | None, factor: int) -> nn.Sequential:
+def projector(
+    channels: int,
+    width: int,
+    size: tuple[int, int] | None,
+    factor: int,
+    norm: type[nn.BatchNorm2d] = nn.BatchNorm2d,
+) -> nn.Sequential:
     """Turns a map (N, channels, H, W), averaged to `size` if that is given, into one of `width` channels.
 
     SimKD's bottleneck: convolutions 1×1, 3×3, 1×1 with `width / factor` channels inside, each with BatchNorm
@@ -70,9 +76,9 @@ def projector(channels: int, width: int, size: tuple[int, int] | None, factor: i
     inside = max(1, width // factor)
     return nn.Sequential(
         *([nn.AdaptiveAvgPool2d(size)] if size else []),
-        *_unit(channels, inside, 1),
-        *_unit(inside, inside, 3),
-        *_unit(inside, width, 1),
+        *_unit(channels, inside, 1, norm),
+        *_unit(inside, inside, 3, norm),
+        *_unit(inside, width, 1, norm),
     )
 
 
@@ -254,6 +260,6 @@ def _last_map(model: Model | LiveTeacher) -> str:
     return stages[-1] if stages and len(model.shapes.taps[stages[-1]]) == 3 else ""
 
 
-def _unit(inputs: int, outputs: int, kernel: int) -> tuple[nn.Module, ...]:
+def _unit(inputs: int, outputs: int, kernel: int, norm: type[nn.BatchNorm2d]) -> tuple[nn.Module, ...]:
     conv = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=False)
-    return conv, nn.BatchNorm2d(outputs), nn.ReLU()
+    return conv, norm(outputs), nn.ReLU()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -10,9 +12,12 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from kd_engine.errors import KdError
+from kd_engine.events import EpochDone
 from kd_engine.methods import Method, create
 from kd_engine.methods.crd import Crd, negatives
+from kd_engine.session import Session
 from kd_engine.signals import Shapes, Signals
+from tests.engine import tiny
 
 EPS = 1e-7
 
@@ -208,6 +213,25 @@ def test_a_dead_embedding_gives_a_finite_loss_and_gradient() -> None:
     assert loss.isfinite()
     assert dead.grad is not None
     assert dead.grad.isfinite().all()
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_run_that_was_killed_ends_with_the_same_bits_memories_and_prototypes_included(
+    teacher: Path, tmp_path: Path
+) -> None:
+    methods = [{"method": "crd", "negatives": 20}, {"method": "prototype", "per_class": 2}]
+    recipe = tiny.recipe(teacher, stages__0__methods=methods, data__labels_per_class=2)
+    alone = tiny.run(recipe, tmp_path / "alone")
+
+    def work() -> None:
+        tiny.until(Session(recipe, tmp_path / "killed"), EpochDone, epoch=2)
+        tiny.die()
+
+    assert tiny.in_child(work) == 9
+    (folder,) = (tmp_path / "killed").iterdir()
+    session = Session.resume(folder.name, tmp_path / "killed")
+    tiny.finish(session)
+    tiny.assert_same_run(alone, tiny.folder(session))
 
 
 @pytest.mark.parametrize(

@@ -92,6 +92,11 @@ def test_it_equals_the_formula(
     assert term.item() == pytest.approx(expected, rel=1e-8)
 
 
+def test_one_sample_with_one_place_gives_a_finite_loss() -> None:
+    student, teacher = said(stage1=noise((1, 3, 1, 1), 1)), said(stage1=noise((1, 4, 2, 2), 2))
+    assert prepared(student, teacher)(student, teacher, torch.zeros(1))["simkd"].isfinite()
+
+
 def test_a_grafted_student_brings_its_projection_and_the_method_owns_nothing() -> None:
     student, teacher = noise((3, 5, 2, 2), 1), noise((3, 5, 4, 4), 2)
     both = said(stage1=noise((3, 2, 2, 2), 3), projected=student), said(stage1=teacher)

@@ -26,7 +26,7 @@ from typing import Any
 
 HERE = Path(__file__).parent
 CELLS = HERE.parent / "docs" / "study" / "cells.jsonl"
-SEEDS = {"digits": 5, "scenes": 5, "cifar10-resnet8": 3, "cifar10-resnet20": 3}
+SEEDS = {"cifar10-resnet8": 3, "digits": 5, "cifar10-resnet20": 3, "scenes": 5}
 PLAIN = "plain"
 
 
@@ -38,6 +38,7 @@ class Cell:
     contender: str
     seed: int
     recipe: dict[str, Any]
+    slow: bool = False
 
     @property
     def name(self) -> str:
@@ -74,8 +75,14 @@ def main() -> None:
 
 
 def cells() -> Iterator[Cell]:
-    """Every cell of the study, in the order in which they are run: seed by seed, so that a study that was
-    broken off has something of everything."""
+    """Every cell of the study, in the order in which they are run: seed by seed, and slow ones last, so that
+    a study that was broken off has something of everything."""
+    found = list(_cells())
+    yield from (cell for cell in found if not cell.slow)
+    yield from (cell for cell in found if cell.slow)
+
+
+def _cells() -> Iterator[Cell]:
     contenders: dict[str, dict[str, Any]] = json.loads((HERE / "recipes" / "contenders.json").read_text())
     for setting, seeds in SEEDS.items():
         base = json.loads((HERE / "recipes" / f"{setting}.json").read_text())
@@ -83,7 +90,8 @@ def cells() -> Iterator[Cell]:
             for name, contender in contenders.items():
                 if setting.startswith("cifar10") and name != PLAIN and not contender.get("main"):
                     continue
-                yield Cell(setting, name, seed, recipe(base, name, contender, seed))
+                made = recipe(base, name, contender, seed)
+                yield Cell(setting, name, seed, made, contender.get("slow", False))
 
 
 def recipe(base: Mapping[str, Any], name: str, contender: Mapping[str, Any], seed: int) -> dict[str, Any]:
@@ -177,7 +185,8 @@ def read_cells() -> dict[str, dict[str, Any]]:
 
 def append(cell: Cell, figures: Mapping[str, Any]) -> None:
     CELLS.parent.mkdir(parents=True, exist_ok=True)
-    line = {**vars(cell), "figures": dict(figures)}
+    named = {"setting": cell.setting, "contender": cell.contender, "seed": cell.seed}
+    line = {**named, "recipe": cell.recipe, "figures": dict(figures)}
     with CELLS.open("a", encoding="utf-8") as file:
         file.write(json.dumps(line) + "\n")
 

@@ -64,6 +64,7 @@ class CachedTeacher(LiveTeacher):
         self._kept: dict[str, tuple[Rows, Code]] = {}
         self._place: Place | None = None
         self._writes = True
+        self._checked = True
 
     def listen(self, taps: Iterable[str]) -> None:
         super().listen(taps)
@@ -88,6 +89,7 @@ class CachedTeacher(LiveTeacher):
     def signals(self, batch: Batch) -> Signals:
         if not self._kept:
             return super().signals(batch)
+        self._check()
         rows = batch.draw.indices * self._data.views + batch.draw.views
         words, there = {}, np.ones(len(rows), bool)
         for name, (kept, _) in self._kept.items():
@@ -143,19 +145,24 @@ class CachedTeacher(LiveTeacher):
             folder = self._place.folder
         for name, code in codes.items():
             self._kept[name] = Rows(rows, code.words, folder and folder / f"{name}-{code.words}"), code
-        known = self._check()
-        size = f"{known:.0%} of up to {wanted / 1e6:,.0f} MB are there"
+        self._checked = False
+        size = f"{len(self._filled()) / rows:.0%} of up to {wanted / 1e6:,.0f} MB are there"
         self._notes.append(("info", f"The teacher's answers are kept: {size}."))
 
-    def _check(self) -> float:
-        """Compare a few kept rows with fresh answers; where they differ, all are forgotten. Returns the share
-        of rows that are there."""
-        filled = [kept.filled() for kept, _ in self._kept.values()]
-        rows = filled[0]
-        for others in filled[1:]:
-            rows = np.intersect1d(rows, others, assume_unique=True)
+    def _filled(self) -> np.ndarray:
+        """The rows of which every answer seems to be there."""
+        first, *others = (kept.filled() for kept, _ in self._kept.values())
+        for rows in others:
+            first = np.intersect1d(first, rows, assume_unique=True)
+        return first
+
+    def _check(self) -> None:
+        """Once, before the first use: compare a few kept rows with fresh answers, and forget all where they
+        differ."""
+        rows = self._filled() if not self._checked else np.empty(0)
+        self._checked = True
         if not len(rows):
-            return 0.0
+            return
         some = np.random.default_rng(0).choice(rows, min(CHECKED, len(rows)), replace=False)
         draw = Draw(some // self._data.views, some % self._data.views)
         inputs = self._backend.lay_out(self._room.batches("train").inputs(*draw))
@@ -170,8 +177,7 @@ class CachedTeacher(LiveTeacher):
                 self._notes.append(
                     ("warning", "Kept answers of the teacher were not what it says: made anew.")
                 )
-                return 0.0
-        return len(rows) / self._kept[LOGITS][0].count
+                return
 
     def _forget(self) -> None:
         for kept, _ in self._kept.values():

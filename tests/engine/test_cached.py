@@ -1,4 +1,4 @@
-"""A teacher that is asked once: cached equals uncached, in any mode, filled by anybody, killed at any moment."""
+"""A teacher that is asked once: cached equals uncached in any mode, whoever filled it, killed at any moment."""
 
 from __future__ import annotations
 
@@ -149,8 +149,8 @@ def test_kept_answers_that_are_not_what_the_teacher_says_are_made_anew(
     rows.put(rows.filled(), np.full((len(rows.filled()), 10), 15000, np.uint16))  # whole, and wrong
     first.close()
     second = answers(room)
-    assert any(level == "warning" and "made anew" in text for level, text in second.take_notes())
     assert torch.equal(second.signals(batch(room)).logits, said)
+    assert any(level == "warning" and "made anew" in text for level, text in second.take_notes())
     second.close()
 
 

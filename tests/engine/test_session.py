@@ -209,18 +209,18 @@ def test_the_student_is_in_train_mode_at_every_step(teacher: Path, tmp_path: Pat
 
 @pytest.fixture
 def teachers(monkeypatch: pytest.MonkeyPatch) -> list[LiveTeacher]:
-    """Every teacher that is made, with `asked`: how often it was in a training step."""
+    """Every teacher that is made, with `steps`: how often it was in a training step."""
     made: list[LiveTeacher] = []
     init, signals = LiveTeacher.__init__, LiveTeacher.signals
 
     def remember(self: Any, *args: Any) -> None:
         init(self, *args)
-        self.asked = 0
+        self.steps = 0
         self.before = {name: value.clone() for name, value in self.module.state_dict().items()}
         made.append(self)
 
     def count(self: Any, batch: Batch) -> Any:
-        self.asked += 1
+        self.steps += 1
         assert not any(module.training for module in self.module.modules())
         said = signals(self, batch)
         assert not said.logits.requires_grad
@@ -235,9 +235,12 @@ def test_the_teacher_is_frozen_in_eval_mode_and_unchanged(
     teacher: Path, tmp_path: Path, teachers: list[Any]
 ) -> None:
     methods = [{"method": "kd"}, {"method": "at", "weight": 10.0}, {"method": "fitnet"}]
-    tiny.run(tiny.recipe(teacher, stages__0__methods=methods, stages__0__snapshots=True), tmp_path)
+    tiny.run(
+        tiny.recipe(teacher, hardware__cache="off", stages__0__methods=methods, stages__0__snapshots=True),
+        tmp_path,
+    )
     (frozen,) = teachers
-    assert frozen.asked == 2 * tiny.STEPS
+    assert frozen.steps == 2 * tiny.STEPS
     assert not any(p.requires_grad or p.grad is not None for p in frozen.module.parameters())
     assert all(torch.equal(value, frozen.before[name]) for name, value in frozen.module.state_dict().items())
 
@@ -246,28 +249,34 @@ def test_one_pass_of_the_teacher_serves_all_students(
     teacher: Path, tmp_path: Path, teachers: list[Any]
 ) -> None:
     twin = {"name": "twin", "label_weight": 0.1, "methods": [{"method": "kd"}]}
-    tiny.run(tiny.recipe(teacher, stages__0__rivals=[twin, tiny.PLAIN]), tmp_path)
-    assert teachers[0].asked == 2 * tiny.STEPS
+    tiny.run(tiny.recipe(teacher, hardware__cache="off", stages__0__rivals=[twin, tiny.PLAIN]), tmp_path)
+    assert teachers[0].steps == 2 * tiny.STEPS
 
 
 def test_a_teacher_that_nobody_listens_to_is_not_run(
     teacher: Path, tmp_path: Path, teachers: list[Any]
 ) -> None:
     made = tiny.recipe(
-        teacher, stages__0__methods=[{"method": "kd", "weight": 0.0}], stages__0__label_weight=1
+        teacher,
+        hardware__cache="off",
+        stages__0__methods=[{"method": "kd", "weight": 0.0}],
+        stages__0__label_weight=1,
     )
     tiny.run(made, tmp_path)
-    assert teachers[0].asked == 0
+    assert teachers[0].steps == 0
 
 
 def test_a_teacher_is_run_from_the_step_on_at_which_its_weight_rises(
     teacher: Path, tmp_path: Path, teachers: list[Any]
 ) -> None:
     made = tiny.recipe(
-        teacher, stages__0__methods=[{"method": "kd", "weight": 0.0}], stages__0__label_weight=1
+        teacher,
+        hardware__cache="off",
+        stages__0__methods=[{"method": "kd", "weight": 0.0}],
+        stages__0__label_weight=1,
     )
     tiny.run(made, tmp_path, changes=[(4, tiny.KD_WEIGHT, 0.5)])
-    assert teachers[0].asked == 2
+    assert teachers[0].steps == 2
 
 
 def test_a_step_without_any_weight_changes_nothing_but_the_statistics(teacher: Path, tmp_path: Path) -> None:
@@ -345,7 +354,7 @@ def test_the_test_part_is_untouched_before_the_end(
 
 
 def test_the_story_of_a_run(teacher: Path, tmp_path: Path) -> None:
-    session = Session(tiny.recipe(teacher, stages__0__rivals=[tiny.PLAIN]), tmp_path)
+    session = Session(tiny.recipe(teacher, stages__0__rivals=[tiny.PLAIN], hardware__cache="off"), tmp_path)
     told = tiny.finish(session)
     kinds = [type(event).__name__ for event in told if not isinstance(event, e.StepDone)]
     epoch = ["EpochDone", "EpochDone", "CheckpointSaved"]

@@ -1,4 +1,4 @@
-"""A teacher that is asked once: cached equals uncached in any mode, whoever filled it, killed at any moment."""
+"""A teacher that is asked once: cached equals uncached in any mode, whoever filled it, killed anywhere."""
 
 from __future__ import annotations
 

@@ -41,13 +41,14 @@ class Checkpoint:
     """What a run needs to go on as if nothing had happened.
 
     recipe: with the live values in force. students: by name, what `Trainee.state` gave. threads: of the
-    CPU, because another number of them adds up in another order.
+    CPU, because another number of them adds up in another order. data: the fingerprint of the training data.
     """
 
     progress: Progress
     recipe: dict[str, Any]
     students: dict[str, Any]
     threads: int
+    data: str = ""
 
 
 def save(run: RunFolder, checkpoint: Checkpoint) -> tuple[Path, float]:
@@ -75,7 +76,7 @@ def load(run: RunFolder) -> Checkpoint:
         raise StoreError(f"{path}: made by a newer version of kd-studio.", "Update kd-studio to resume it.")
     try:
         parts = {name: content[name] for name in ("recipe", "students", "threads")}
-        return Checkpoint(progress=Progress(**content["progress"]), **parts)
+        return Checkpoint(progress=Progress(**content["progress"]), **parts, data=content.get("data", ""))
     except (KeyError, TypeError) as error:
         raise _unreadable(path, f"{error} is not as expected") from error
 

@@ -107,7 +107,7 @@ class Journal:
 
     def checkpoint(self, room: Classroom) -> Event:
         """Keep all that a resume needs, then the weights for others to use."""
-        path, took = checkpoint.save(self.run, self._now.checkpoint())
+        path, took = checkpoint.save(self.run, self._now.checkpoint(room.data.fingerprint))
         self.keep_weights(room)
         at = self._now.at
         size = path.stat().st_size

@@ -178,6 +178,12 @@ class Session:
                 f"Started with {self._saved.threads} CPU threads, going on with {threads}: "
                 "the last bits of the numbers may differ.",
             )
+        if self._saved is not None and self._saved.data not in ("", room.data.fingerprint):
+            yield self._journal.notice(
+                "warning",
+                "data",
+                "The data are not those that this run began with: images were changed or added.",
+            )
         self._gallery = Gallery(room, self._teacher, self._student)
         self._steering = Steering(
             self._mail, self._changes, self.idle, self._now, room, self._gallery, self._journal
@@ -212,7 +218,7 @@ class Session:
             )
         )
         if stage.more.get("snapshots"):
-            yield self._journal.samples(self._gallery)
+            yield self._journal.samples(self._gallery, self._validation.teacher)
             if now.at.step == 0:
                 yield self._journal.snapshot(self._gallery)
         if now.at.epoch == 0 and now.at.batch == 0:
@@ -339,7 +345,7 @@ class Session:
             student.epoch = Report()
         yield from self._teachers_notes()
         if stage.more.get("snapshots"):
-            yield self._journal.snapshot(self._gallery)
+            yield self._journal.snapshot(self._gallery, self._validation.said.get(e.STUDENT))
         yield from self._checkpoint()
         self._journal.start_clock()
 

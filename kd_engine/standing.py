@@ -39,9 +39,10 @@ class Standing:
         best = self.students[0].best if self.students else None
         return best is not None and self.at.batch == 0 and best[1] == self.at.epoch
 
-    def checkpoint(self) -> Checkpoint:
+    def checkpoint(self, data: str) -> Checkpoint:
+        """data: the fingerprint of the training data."""
         students = {student.name: student.state() for student in self.students}
-        return Checkpoint(self.at, self.document, students, torch.get_num_threads())
+        return Checkpoint(self.at, self.document, students, torch.get_num_threads(), data)
 
     def restore(self, saved: Checkpoint) -> None:
         """Stand where the checkpoint was made; the students of its stage must be there."""

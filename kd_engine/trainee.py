@@ -87,7 +87,8 @@ class Trainee:
 
     def hear(self, batch: Batch) -> Signals:
         """What the student says of a batch while it learns."""
-        self.lesson.train()
+        if not (self.lesson.training and self.module.training):  # it walks through every part of the model
+            self.lesson.train()
         samples = torch.from_numpy(batch.draw.indices).to(batch.target.device, non_blocking=True)
         with self.backend.autocast():
             return self.lesson.hear(batch.inputs, samples)

@@ -559,6 +559,15 @@ def test_another_number_of_threads_is_said(stopped: RunFolder) -> None:
     assert "64 CPU threads, going on with 1" in notices[0].message
 
 
+def test_other_data_than_at_the_start_are_said(stopped: RunFolder) -> None:
+    content = torch.load(stopped.path(RESUME), weights_only=True)
+    torch.save({**content, "data": "of other images"}, stopped.path(RESUME))
+    notices = [
+        n for n in tiny.of(e.Notice, tiny.finish(Session.resume(stopped.folder))) if n.level == "warning"
+    ]
+    assert [notice.code for notice in notices] == ["data"]
+
+
 def test_a_copy_of_a_run_is_resumed_where_it_lies(
     undisturbed: RunFolder, stopped: RunFolder, tmp_path: Path
 ) -> None:

@@ -36,7 +36,8 @@ MACHINE = ("device", "device_name", "threads")
 def describe(recipe: Mapping[str, Any], runs: Path | None = None) -> dict[str, Any]:
     """What a recipe is about, before it runs: problems (path, message) with data and models at hand, and,
     as far as there are none in the way, `data`, `teacher`, `student`, `samples` (an .npz, see
-    kd_engine.snapshots) and `methods`: for each stage those that cannot work in it, by name, and why."""
+    kd_engine.snapshots), `methods`: for each stage those that cannot work in it, by name, and why, and, by
+    place ("stages.0.student"), the assistants that stages train."""
     return preview.describe(recipe, _runs(runs))
 
 

@@ -22,8 +22,9 @@ from kd_engine.data import Data
 from kd_engine.errors import KdError, Problem, RecipeError
 from kd_engine.events import STUDENT
 from kd_engine.final import EVALUATION
-from kd_engine.fitting import lessons, problems_in, refusals
+from kd_engine.fitting import Lessons, lessons, problems_in, refusals
 from kd_engine.gallery import Gallery
+from kd_engine.models import count_parameters
 from kd_engine.recipe import DataSection, ModelSection, Recipe
 from kd_engine.registry import find
 from kd_engine.teacher import LiveTeacher, Model
@@ -64,6 +65,7 @@ def _look(recipe: Recipe, runs: Path, told: dict[str, Any]) -> list[Problem]:
     told["samples"] = _samples(room, teacher, student)
     met = lessons(room, student, teacher)
     told["methods"] = [refusals(room, lesson) for lesson in met]
+    told |= _about_assistants(room, met)
     return problems_in(room, met)
 
 
@@ -146,6 +148,16 @@ def _about_model(
         "top1": _top1(room, section, model),
         **_once(f"cost of {role}", key, cost),
     }
+
+
+def _about_assistants(room: Classroom, met: list[Lessons]) -> dict[str, dict[str, Any]]:
+    """By place ("stages.0.student"), the models that stages train as assistants: model, parameters."""
+    told = {}
+    for lesson, stage in zip(met, room.recipe.stages, strict=True):
+        if stage.student is not None:
+            parameters = count_parameters(lesson.student.module)
+            told[f"stages.{lesson.stage}.student"] = {"model": stage.student.model, "parameters": parameters}
+    return told
 
 
 def _top1(room: Classroom, section: ModelSection, model: Model | LiveTeacher) -> float | None:

@@ -36,9 +36,7 @@ class Distill(Stage):
 
     name = "distill"
     title = "Distil"
-    help = (
-        "The student learns from the teacher's answers, and as much as `label_weight` says from the labels."
-    )
+    help = "The student learns from the teacher, and from the labels as much as their weight says."
     Knobs = DistillKnobs
     needs_teacher = True
     parts = ("optimizer", "schedule", "student", "methods", "rivals")

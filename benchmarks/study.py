@@ -145,10 +145,7 @@ def run_cell(cell: Cell, files: Mapping[str, str]) -> dict[str, Any]:
     from kd_engine.commands import Stop
     from kd_engine.errors import KdError
 
-    document = json.loads(json.dumps(cell.recipe))
-    document["data"] |= {"path": files["CIFAR10"]} if "path" in document["data"] else {}
-    if document["teacher"]["weights"] == "TEACHER":
-        document["teacher"]["weights"] = files["TEACHER"]
+    document = placed(cell.recipe, files)
     curve: list[float] = []
     with tempfile.TemporaryDirectory() as runs:
         try:
@@ -173,6 +170,16 @@ def run_cell(cell: Cell, files: Mapping[str, str]) -> dict[str, Any]:
             "seconds": round(event.summary["seconds"], 1),
         }
     return {"status": "nan" if isinstance(event, e.RunStopped) else f"failed: {event}", "curve": curve}
+
+
+def placed(recipe: Mapping[str, Any], files: Mapping[str, str]) -> dict[str, Any]:
+    """A recipe with this machine's files in it."""
+    document: dict[str, Any] = json.loads(json.dumps(recipe))
+    if "path" in document["data"]:
+        document["data"]["path"] = files["CIFAR10"]
+    if document["teacher"]["weights"] == "TEACHER":
+        document["teacher"]["weights"] = files["TEACHER"]
+    return document
 
 
 def read_cells() -> dict[str, dict[str, Any]]:

@@ -58,7 +58,9 @@ seed, with Student's 95 % interval; they are not corrected for the number of met
 was best on the validation part. Every method has its published weight and settings (see
 `benchmarks/recipes/contenders.json`): nothing was tuned here. Methods with a first stage (ab, fsp, ft) spend
 a quarter of the epochs on it; `assistant` and `born-again` train two students and so take twice as long.
-These runs are short: they tell who learns faster from little, not who ends highest after 240 epochs.
+These runs are short: they tell who learns faster from little, not who ends highest after 240 epochs. *Pull* is the
+length of the gradient of a method's weighted loss over that of the label loss, on one batch at the initial weights
+(`python -m benchmarks.pull`).
 """
 
 
@@ -83,12 +85,22 @@ def _setting(name: str, contenders: Mapping[str, Figures], recipe: Mapping[str, 
             f"{len(plain)} seeds.",
         )
     )
-    heads = ("method", "top-1, last", "best on validation", "over plain", "over kd", "same as the teacher")
+    heads = (
+        "method",
+        "top-1, last",
+        "best on validation",
+        "over plain",
+        "over kd",
+        "same as the teacher",
+        "pull",
+    )
+    pulls = _pulls().get(name, {})
     table = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
     for contender, figures, over_plain, over_kd in rows:
         cells = [contender, _spread(figures, "top1"), _spread(figures, "best")]
         cells += ["" if contender == PLAIN else _told(over_plain), "" if contender == KD else _told(over_kd)]
-        table.append("| " + " | ".join([*cells, _spread(figures, "agreement")]) + " |")
+        cells += [_spread(figures, "agreement"), f"{pulls[contender]:.1f}" if contender in pulls else ""]
+        table.append("| " + " | ".join(cells) + " |")
     bars = [
         Bar(contender, gain.spread.mean, gain.interval, gain.clear and gain.spread.mean > 0)
         for contender, _, gain, _ in rows
@@ -103,6 +115,13 @@ def _setting(name: str, contenders: Mapping[str, Figures], recipe: Mapping[str, 
     shown = "\n".join(f"![{file}](study/{file}.svg)" for file in pictures)
     title = recipe["name"].removesuffix(f": {PLAIN}")
     return "\n\n".join((f"## {title}", what, "\n".join(table), shown, _verdict(rows))) + "\n"
+
+
+def _pulls() -> dict[str, dict[str, float]]:
+    """By setting and contender; see benchmarks.pull."""
+    file = DOCS / "pull.json"
+    found: dict[str, dict[str, float]] = json.loads(file.read_text()) if file.exists() else {}
+    return found
 
 
 def _verdict(rows: list[tuple[str, Figures, Gain | None, Gain | None]]) -> str:

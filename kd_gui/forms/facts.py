@@ -16,19 +16,29 @@ def tr(text: str) -> str:
     return QCoreApplication.translate("Facts", text)
 
 
-def model_line(draft: Draft, role: str) -> str:
-    """ "teacher · 0.27 M · 97.5 %" or "student · 78 k · ×3.5 smaller"."""
-    facts = _facts(draft, role)
-    said = [tr("teacher") if role == "teacher" else tr("student")]
+def role_words(role: tuple[str, int]) -> str:
+    """ "teacher", "teacher 2", "assistant of stage 1", "student"."""
+    name, number = role
+    if name == "assistant":
+        return tr("assistant of stage {}").format(number)
+    said = tr("teacher") if name == "teacher" else tr("student")
+    return f"{said} {number}" if number else said
+
+
+def model_line(draft: Draft, place: str, role: tuple[str, int]) -> str:
+    """ "teacher · 0.27 M · 97.5 %" or "student · 78 k · ×3.5 smaller". place: where the model stands in the
+    recipe."""
+    facts = _facts(draft, place)
+    said = [role_words(role)]
     if "parameters" in facts:
         said.append(counted(facts["parameters"]))
-    ratio = _ratio(draft, "parameters") if role == "student" else None
+    ratio = _ratio(draft, "parameters") if place == "student" else None
     if ratio is not None:
         said.append(_times(ratio))
-    if facts.get("top1") is not None and (role == "teacher" or ratio is None):
+    if facts.get("top1") is not None and (place == "teacher" or ratio is None):
         said.append(f"{100 * facts['top1']:.1f} %")
     if len(said) == 1:
-        said.append(words(draft.value(role)["weights"]) or tr("untrained"))
+        said.append(words(draft.value(place)["weights"]) or tr("untrained"))
     return " · ".join(said)
 
 

@@ -16,6 +16,7 @@ from kd_gui.theme.widgets import IconButton
 
 MOST = 2**31 - 1  # what a spin box can count to
 WIDTH = 96  # of a control beside its label
+WIDEST = 136  # of a choice
 
 
 def field_for(knob: Knob, label: str = "", parent: QWidget | None = None) -> Field:
@@ -42,11 +43,13 @@ class ChoiceField(Field):
     def __init__(self, knob: Knob, label: str = "", parent: QWidget | None = None) -> None:
         super().__init__(knob, label, parent)
         self.combo = QuietCombo()
-        self.combo.setFixedWidth(WIDTH + 12)
         if knob.optional:
             self.combo.addItem("–", None)
         for choice in knob.choices:
             self.combo.addItem(choice, choice)
+        measure = self.combo.fontMetrics().horizontalAdvance
+        longest = max(map(measure, knob.choices), default=0)
+        self.combo.setFixedWidth(max(WIDTH + 12, min(longest + 36, WIDEST)))
         self.row(self.combo)
         self.combo.activated.connect(lambda _index: self.offer(self.combo.currentData()))
 

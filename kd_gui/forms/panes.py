@@ -1,10 +1,10 @@
-"""The parts of an experiment with a choice in them: models, dataset, methods, optimizer, rivals. All from the
+"""The parts of an experiment with a choice in them: models, dataset, optimizer, rivals. All from the
 catalog."""
 
 from __future__ import annotations
 
 from PySide6.QtCore import Qt
-from PySide6.QtWidgets import QCheckBox, QHBoxLayout, QLineEdit, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QHBoxLayout, QVBoxLayout, QWidget
 
 from kd_engine.catalog import Catalog, Entry
 from kd_gui.forms.field import QuietCombo
@@ -18,8 +18,6 @@ from kd_gui.state.draft import Draft
 from kd_gui.theme import font, title_font
 from kd_gui.theme.widgets import GAP, Caption, Elided, Text
 
-FILTER_FROM = 9  # a list of so many methods gets a line to filter it
-
 
 def catalog_of(draft: Draft) -> Catalog:
     """The draft's catalog. Panes are made only once there is one."""
@@ -31,6 +29,7 @@ class ModelPane(Pane):
     """A model by family, its weights, its family's settings."""
 
     def __init__(self, draft: Draft, role: str, parent: QWidget | None = None) -> None:
+        """role: where it stands in the recipe: "student", "more_teachers.0", "stages.0.student"."""
         super().__init__(draft, parent)
         self.role = role
         self.combo = QuietCombo()
@@ -80,7 +79,7 @@ class ModelPane(Pane):
         found = teacher_for(self.draft.value("data.dataset"), model) if self.role == "teacher" else None
         fits = found is not None and found.model == model
         weights, knobs = (found.weights, found.knobs) if found and fits else (None, None)
-        text = self.tr("Change {} to {}").format(self.role, model)
+        text = self.tr("Change {} to {}").format(self.role.rsplit(".", 1)[-1].replace("_", " "), model)
         self.draft.edit(text, edits.with_model(self.draft.document, self.role, model, weights, knobs))
 
 
@@ -128,77 +127,6 @@ class DatasetPane(Pane):
         if found is None:
             return document
         return edits.with_model(document, "teacher", found.model, found.weights, found.knobs)
-
-
-class MethodRow(QWidget):
-    """A method to tick; its caution and settings below while it is ticked."""
-
-    def __init__(self, draft: Draft, stage: str, entry: Entry, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
-        self.draft, self.stage, self.entry = draft, stage, entry
-        self.tick = QCheckBox(entry.title.replace("&", "&&"))
-        self.tick.setToolTip("\n".join(t for t in (entry.help, entry.source, entry.unavailable) if t))
-        self.tick.setEnabled(not entry.unavailable)
-        self.tick.clicked.connect(self._turn)
-        self.caution = Caption(entry.unavailable or entry.caution, "faint" if entry.unavailable else "warn")
-        self.caution.setWordWrap(True)
-        self._settings = Slot()
-        column = QVBoxLayout(self)
-        column.setContentsMargins(0, 0, 0, 0)
-        column.setSpacing(4)
-        inner = QVBoxLayout()
-        inner.setContentsMargins(22, 0, 0, 0)
-        inner.setSpacing(6)
-        inner.addWidget(self.caution)
-        inner.addWidget(self._settings)
-        column.addWidget(self.tick)
-        column.addLayout(inner)
-
-    def refresh(self, chosen: list[str]) -> None:
-        on = self.entry.name in chosen
-        self.tick.setChecked(on)
-        self.tick.setEnabled(on or not self.entry.unavailable)
-        self.caution.setVisible(bool(self.caution.text()) and (on or bool(self.entry.unavailable)))
-        if on:
-            place = f"{self.stage}.methods.{chosen.index(self.entry.name)}"
-            form_into(self._settings, self.draft, self.entry.name, self.entry.knobs, place)
-        else:
-            self._settings.clear()
-
-    def _turn(self, on: bool) -> None:
-        document, name = self.draft.document, self.entry.name
-        if on:
-            changed = edits.with_method(document, self.stage, name, catalog_of(self.draft))
-            self.draft.edit(self.tr("Add {}").format(self.entry.title), changed)
-        else:
-            changed = edits.without_method(document, self.stage, name)
-            self.draft.edit(self.tr("Remove {}").format(self.entry.title), changed)
-
-
-class MethodsPane(Pane):
-    """Every method there is, ticked where the stage uses it."""
-
-    def __init__(self, draft: Draft, stage: str, parent: QWidget | None = None) -> None:
-        super().__init__(draft, parent)
-        self.stage = stage
-        self.rows = [MethodRow(draft, stage, entry) for entry in catalog_of(draft).of("methods")]
-        self.filter = QLineEdit(placeholderText=self.tr("Find a method"), clearButtonEnabled=True)
-        self.filter.setVisible(len(self.rows) >= FILTER_FROM)
-        self.filter.textChanged.connect(self._sieve)
-        self.column.addWidget(self.filter)
-        for row in self.rows:
-            self.column.addWidget(row)
-        self.refresh()
-
-    def refresh(self) -> None:
-        chosen = edits.methods_at(self.draft.document, self.stage)
-        for row in self.rows:
-            row.refresh(chosen)
-
-    def _sieve(self, text: str) -> None:
-        for row in self.rows:
-            known = f"{row.entry.name} {row.entry.title} {row.entry.help}".lower()
-            row.setVisible(text.lower().strip() in known)
 
 
 class NamedPane(Pane):

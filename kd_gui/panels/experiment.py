@@ -13,11 +13,13 @@ from PySide6.QtWidgets import QFrame, QScrollArea, QVBoxLayout, QWidget
 from kd_engine.errors import Problem
 from kd_engine.knobs import Knob, knobs_of
 from kd_engine.recipe import DataKnobs, HardwareKnobs
-from kd_gui.forms.facts import data_line, model_line, model_tip
+from kd_gui.forms.facts import data_line, model_line, model_tip, role_words
+from kd_gui.forms.methods import MethodsPane
 from kd_gui.forms.pane import KnobsPane, Pane
-from kd_gui.forms.panes import DatasetPane, MethodsPane, ModelPane, NamedPane, RivalsPane
+from kd_gui.forms.panes import DatasetPane, ModelPane, NamedPane, RivalsPane
 from kd_gui.forms.pick_card import PickCard
 from kd_gui.forms.section import Section
+from kd_gui.forms.stages import StagesPane
 from kd_gui.panels.live import LivePanel
 from kd_gui.state import edits
 from kd_gui.state.draft import Draft
@@ -70,14 +72,15 @@ class ExperimentPanel(QScrollArea):
         self.undo.setEnabled(self.draft.undo_stack.canUndo())
 
     def section(self, key: str) -> Section:
-        """A section by key: "methods", "data", "optimizer", "training", "rivals", "hardware"; with several
-        stages those of a later one end in its number, as "methods.1"."""
+        """A section by key: "methods", "data", "optimizer", "training", "rivals", "stages", "hardware"; with
+        several stages those of a later one end in its number, as "methods.1"."""
         box = self._holders[key].box
         assert isinstance(box, Section)
         return box
 
     def card(self, key: str) -> PickCard:
-        """The card "teacher", "student" or "dataset"."""
+        """The card "teacher", "student" or "dataset"; with more models "more_teachers.0" and the like, and
+        "stages.0.student" for the assistant that a stage trains."""
         box = self._holders[key].box
         assert isinstance(box, PickCard)
         return box
@@ -93,9 +96,9 @@ class ExperimentPanel(QScrollArea):
             self._stages = None
             return
         document = self.draft.document
-        stages = (document["teacher"] is None, tuple(stage["stage"] for stage in document["stages"]))
-        if stages != self._stages:
-            self._stages = stages
+        parts = (tuple(_models(document)), tuple(stage["stage"] for stage in document["stages"]))
+        if parts != self._stages:
+            self._stages = parts
             self._build()
         for holder in self._holders.values():
             if isinstance(holder.box.content, Pane):
@@ -144,6 +147,7 @@ class ExperimentPanel(QScrollArea):
 
     def _build(self) -> None:
         """Cards and sections anew; those that were open stay open."""
+        known = set(self._holders)
         opened = {key for key, holder in self._holders.items() if holder.box.is_open()}
         for holder in self._holders.values():
             holder.box.hide()
@@ -151,14 +155,24 @@ class ExperimentPanel(QScrollArea):
             holder.box.deleteLater()
         self._holders = {}
         draft = self.draft
-        if draft.document["teacher"] is not None:
-            self._add_card("teacher", self.tr("Teacher"), lambda: ModelPane(draft, "teacher"), "teacher")
-        self._add_card("student", self.tr("Student"), lambda: ModelPane(draft, "student"), "student")
+        for path, role in _models(draft.document).items():
+            color = "teacher" if role[0] == "teacher" else "student"
+            self._add_card(path, role_words(role), lambda path=path: ModelPane(draft, path), color)
         self._add_card("dataset", self.tr("Dataset"), lambda: DatasetPane(draft), "line")
-        for i, stage in enumerate(draft.document["stages"]):
-            self._add_stage(i, stage["stage"], several=len(draft.document["stages"]) > 1)
-        for key in opened & self._holders.keys():
-            self._holders[key].box.set_open(True)
+        stages = draft.document["stages"]
+        if len(stages) > 1:
+            self._add_data()
+        for i, stage in enumerate(stages):
+            self._add_stage(i, stage["stage"], several=len(stages) > 1)
+        kinds = {f"stages.{i}.stage" for i in range(len(stages))} | {"stages"}
+        self._add_section("stages", "", lambda: StagesPane(draft), kinds.__contains__)
+        hardware = knobs_of(HardwareKnobs)
+        places = {"hardware": hardware}
+        self._add_section("hardware", "", lambda: KnobsPane(draft, places), _below("hardware"))
+        kinds_open = {key.partition(".")[0] for key in opened}
+        for key, holder in self._holders.items():
+            if key in opened or (key not in known and key.partition(".")[0] in kinds_open):
+                holder.box.set_open(True)
 
     def _add_stage(self, i: int, name: str, *, several: bool) -> None:
         draft, path, end = self.draft, f"stages.{i}", f".{i}" if i else ""
@@ -171,10 +185,8 @@ class ExperimentPanel(QScrollArea):
             self._add_section(
                 f"methods{end}", before, lambda: MethodsPane(draft, path), _below(f"{path}.methods")
             )
-        if not i:
-            data = knobs_of(DataKnobs)
-            names = {f"data.{knob.name}" for knob in data}
-            self._add_section("data", "", lambda: KnobsPane(draft, {"data": data}), names.__contains__)
+        if not several:
+            self._add_data()
         self._add_section(
             f"optimizer{end}",
             before,
@@ -188,11 +200,11 @@ class ExperimentPanel(QScrollArea):
             self._add_section(
                 f"rivals{end}", before, lambda: RivalsPane(draft, path), _below(f"{path}.rivals")
             )
-        if i + 1 == len(draft.document["stages"]):
-            hardware = knobs_of(HardwareKnobs)
-            self._add_section(
-                "hardware", "", lambda: KnobsPane(draft, {"hardware": hardware}), _below("hardware")
-            )
+
+    def _add_data(self) -> None:
+        data = knobs_of(DataKnobs)
+        names = {f"data.{knob.name}" for knob in data}
+        self._add_section("data", "", lambda: KnobsPane(self.draft, {"data": data}), names.__contains__)
 
     def _add_card(self, key: str, words: str, build: Callable[[], QWidget], color: str) -> None:
         card = PickCard(words, build, color)
@@ -229,6 +241,7 @@ class ExperimentPanel(QScrollArea):
             "optimizer": self.tr("Optimizer and schedule"),
             "training": self.tr("Training"),
             "rivals": self.tr("Rivals"),
+            "stages": self.tr("Stages ({})").format(len(document["stages"])),
             "hardware": self.tr("Hardware"),
         }
         total = len(self.draft.catalog.of("methods"))
@@ -248,10 +261,10 @@ class ExperimentPanel(QScrollArea):
     def _facts(self) -> None:
         if not self.draft.ready or not self._holders:
             return
-        for role in ("teacher", "student"):
-            if role in self._holders:
-                name = self.draft.value(role)["model"]
-                self.card(role).say(name, model_line(self.draft, role), model_tip(self.draft, role))
+        for path, role in _models(self.draft.document).items():
+            name = self.draft.value(path)["model"]
+            said = model_line(self.draft, path, role), model_tip(self.draft, path)
+            self.card(path).say(name, *said)
         self.card("dataset").say(*data_line(self.draft))
         self._show_problems(self.draft.problems)
 
@@ -269,6 +282,21 @@ class ExperimentPanel(QScrollArea):
 
     def _name_undo(self, text: str) -> None:
         self.undo.setToolTip(self.tr("Undo: {}").format(text) if text else self.tr("Undo"))
+
+
+def _models(document: edits.Document) -> dict[str, tuple[str, int]]:
+    """Where models stand in a recipe, who teaches first; each with its role and its number, 0 for an only
+    one."""
+    found: dict[str, tuple[str, int]] = {}
+    more = document.get("more_teachers") or ()
+    if document["teacher"] is not None:
+        found["teacher"] = ("teacher", 1 if more else 0)
+    found |= {f"more_teachers.{i}": ("teacher", i + 2) for i in range(len(more))}
+    for i, stage in enumerate(document["stages"]):
+        if stage.get("student") is not None:
+            found[f"stages.{i}.student"] = ("assistant", i + 1)
+    found["student"] = ("student", 0)
+    return found
 
 
 def _told(problem: Problem) -> str:

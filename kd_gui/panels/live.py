@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from PySide6.QtWidgets import QVBoxLayout, QWidget
+from PySide6.QtWidgets import QPushButton, QVBoxLayout, QWidget
 
 from kd_engine.errors import Problem
 from kd_engine.recipe import LiveKnob
@@ -18,7 +18,45 @@ from kd_gui.forms.fields import field_for
 from kd_gui.forms.pane import Slot
 from kd_gui.forms.slider import SliderRow
 from kd_gui.state.draft import Draft
-from kd_gui.theme.widgets import GAP, Caption, Card
+from kd_gui.theme import font
+from kd_gui.theme.widgets import GAP, Caption, Card, Title
+
+MANY = 6  # with more rows than these, what only fine-tunes a method is folded away
+
+
+class Fold(QWidget):
+    """Rows behind a button that says how many they are."""
+
+    def __init__(self, count: int, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.count = count
+        self.button = QPushButton("", self, checkable=True)
+        self.button.setProperty("role", "section")
+        self.button.setFont(font("caption"))
+        self.inside = QWidget(self)
+        self._rows = QVBoxLayout(self.inside)
+        self._rows.setContentsMargins(0, 0, 0, 0)
+        self._rows.setSpacing(GAP - 1)
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.setSpacing(4)
+        column.addWidget(self.button)
+        column.addWidget(self.inside)
+        self.button.toggled.connect(self._turn)
+        self._turn(False)
+
+    def add(self, row: Field) -> None:
+        self._rows.addWidget(row)
+
+    def open_for_problems(self) -> None:
+        """A row that is wrong is seen."""
+        if any(row.problem() for row in self.inside.findChildren(Field)):
+            self.button.setChecked(True)
+
+    def _turn(self, open_: bool) -> None:
+        self.inside.setVisible(open_)
+        few, many = self.tr("Fewer"), self.tr("{} more").format(self.count)
+        self.button.setText(few if open_ else many)
 
 
 class LivePanel(Card):
@@ -32,6 +70,7 @@ class LivePanel(Card):
         self._in_force: dict[str, Any] = {}
         self._refused: dict[str, str] = {}
         self.rows: dict[str, Field] = {}
+        self.folds: list[Fold] = []
         self.hint = Caption()
         self.header.addWidget(self.hint)
         self._slot = Slot()
@@ -83,16 +122,21 @@ class LivePanel(Card):
         told = {problem.path: problem.message for problem in reversed(problems)}
         for path, row in self.rows.items():
             row.set_problem(told.get(path) or self._refused.get(path, ""))
+        for fold in self.folds:
+            fold.open_for_problems()
 
     def refresh(self) -> None:
         """Show the draft as it is now; rows are made anew only when there are others."""
         found = self._draft.live_knobs()
         self.empty.setVisible(not found)
         if not found:
-            self.rows = {}
+            self.rows, self.folds = {}, []
             self._slot.clear()
             return
-        self._slot.fill([(live.path, live.knob) for live in found], lambda: self._column(found))
+        kinds = [stage["stage"] for stage in self._draft.document["stages"]]
+        self._slot.fill(
+            (kinds, [(live.path, live.owner, live.knob) for live in found]), lambda: self._column(found)
+        )
         for live in found:
             self.rows[live.path].set_value(live.value)
 
@@ -101,14 +145,38 @@ class LivePanel(Card):
         column = QVBoxLayout(made)
         column.setContentsMargins(0, 0, 0, 0)
         column.setSpacing(GAP - 1)
-        labels = self._labels(found)
-        self.rows = {}
+        self.rows, self.folds = {}, []
+        stages = sorted({_stage(live) for live in found})
+        for stage in stages:
+            here = [live for live in found if _stage(live) == stage]
+            if len(stages) > 1:
+                column.addSpacing(GAP if stage != stages[0] else 0)
+                column.addWidget(Title(self._heading(stage)))
+            self._stack(column, here, self.tr("stage {}").format(stage + 1) if len(stages) > 1 else "")
+        return made
+
+    def _stack(self, column: QVBoxLayout, found: list[LiveKnob], stage: str) -> None:
+        """The rows of a stage; those that are rarely wanted behind a button."""
+        labels, rare = self._labels(found), _rare(found)
+        fold = Fold(len(rare))
         for live in found:
             row = field_for(live.knob, labels[live.path])
             row.edited.connect(lambda value, more, path=live.path: self._set(path, value, more))
+            if stage and (control := row.focusProxy()) is not None:
+                control.setAccessibleName(f"{labels[live.path]}, {stage}")
             self.rows[live.path] = row
-            column.addWidget(row)
-        return made
+            if live.path in rare:
+                fold.add(row)
+            else:
+                column.addWidget(row)
+        if rare:
+            self.folds.append(fold)
+            column.addWidget(fold)
+
+    def _heading(self, stage: int) -> str:
+        assert self._draft.catalog is not None
+        kind = self._draft.catalog.entry("stages", self._draft.value(f"stages.{stage}.stage"))
+        return f"{stage + 1} · {kind.title}"
 
     def _labels(self, found: list[LiveKnob]) -> dict[str, str]:
         """A weight is called by what it weighs; a name that occurs twice says whose it is."""
@@ -117,20 +185,17 @@ class LivePanel(Card):
         for live in found:
             owner = self._owner(live)
             if live.knob.name == "weight":
-                label = owner
+                labels[live.path] = re.sub(r"\s*\([^)]*\)$", "", owner)
             else:
                 double = own.count(live.knob.label) > 1
-                label = f"{owner} · {live.knob.label}" if double else live.knob.label
-            stage = int(live.path.split(".")[1]) + 1
-            several = len(self._draft.document["stages"]) > 1
-            labels[live.path] = f"{stage} · {label}" if several else label
+                labels[live.path] = f"{_short(owner)} · {live.knob.label}" if double else live.knob.label
         return labels
 
     def _owner(self, live: LiveKnob) -> str:
         assert self._draft.catalog is not None
         for kind in ("methods", "stages", "optimizers"):
             if (entry := self._draft.catalog.find(kind, live.owner)) is not None:
-                return re.sub(r"\s*\([^)]*\)$", "", entry.title)
+                return entry.title
         return live.owner
 
     def _set(self, path: str, value: Any, more: bool) -> None:
@@ -149,6 +214,29 @@ class LivePanel(Card):
     def _say(self) -> None:
         running, idle = self.tr("applies at the next step"), self.tr("can change during a run")
         self.hint.setText(running if self._running else idle)
+
+
+def _stage(live: LiveKnob) -> int:
+    return int(live.path.split(".")[1])
+
+
+def _short(title: str) -> str:
+    """What stands in brackets at the end of a title, or else the title."""
+    found = re.search(r"\(([^)]*)\)$", title)
+    return found.group(1) if found else title
+
+
+def _rare(found: list[LiveKnob]) -> set[str]:
+    """The rows of a stage to fold away: advanced ones, and, where there are many, what methods have beside
+    their weights and the first temperature."""
+    rare = {live.path for live in found if live.knob.advanced}
+    first = next((live.path for live in found if live.knob.name == "temperature"), "")
+    fine = {
+        live.path
+        for live in found
+        if ".methods." in live.path and live.knob.name != "weight" and live.path != first
+    }
+    return rare | fine if len(found) - len(rare) > MANY else rare
 
 
 def demo() -> QWidget:

@@ -202,6 +202,11 @@ class Draft(QObject):
         told = [Problem(p["path"], p["message"]) for p in self.facts.get("problems", ())]
         return [*self._found, *(problem for problem in told if problem not in self._found)]
 
+    def refusals(self, stage: int) -> dict[str, str]:
+        """Methods that cannot work between the models of a stage, and why, as far as the engine has told."""
+        told = self.facts.get("methods", ())
+        return dict(told[stage]) if stage < len(told) else {}
+
     def set_facts(self, facts: Mapping[str, Any]) -> None:
         """What the engine says about this document (its answer to "describe")."""
         self.facts = dict(facts)
@@ -248,6 +253,8 @@ class Draft(QObject):
         """Drop what the engine said about parts that are others now; it will be asked again."""
         old = self._state.document
         changed = [part for part in ("teacher", "student", "data") if old.get(part) != new.get(part)]
+        if changed or _meetings(old) != _meetings(new):
+            changed.append("methods")
         if changed or old.get("stages") != new.get("stages"):
             changed.append("problems")
         self.facts = {part: fact for part, fact in self.facts.items() if part not in changed}
@@ -266,6 +273,15 @@ def _complete(document: Document, catalog: Catalog) -> Document:
         if not problems:
             raise
         raise RecipeError(problems) from None
+
+
+def _meetings(document: Document) -> list[Any]:
+    """Who learns from whom, stage by stage."""
+    stages = document.get("stages", ())
+    return [
+        document.get("more_teachers"),
+        *([s.get(k) for k in ("stage", "student", "taught_by")] for s in stages),
+    ]
 
 
 def _words(path: str) -> str:

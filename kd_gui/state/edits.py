@@ -16,6 +16,7 @@ from kd_engine.recipe import DataKnobs, get_at, set_at
 
 Document = dict[str, Any]
 NO_KD = "no KD"  # the rival that learns from labels alone
+FIRST_STAGE = 1 / 8  # of a stage's epochs, for one before it
 
 
 def copy(document: Mapping[str, Any]) -> Document:
@@ -71,22 +72,86 @@ def methods_at(document: Mapping[str, Any], stage: str) -> list[str]:
 
 
 def with_method(document: Mapping[str, Any], stage: str, method: str, catalog: Catalog) -> Document:
-    """One method more, with its defaults, in the catalog's order among the others."""
-    order = catalog.names("methods")
-    methods = [*get_at(document, stage).get("methods", ())]
-    place = next(
-        (i for i, other in enumerate(methods) if _rank(order, other["method"]) > _rank(order, method)),
-        len(methods),
+    """One method more at `stage`, with its defaults, in the catalog's order among the others.
+
+    One that is published with a first stage of its own brings it along, before `stage`: the same training
+    without labels, for an eighth of the epochs (published: 30 and 240). Not where that stage is already
+    there, or where `stage` is none that could come second.
+    """
+    entry = catalog.entry("methods", method)
+    if not wants_a_stage(document, stage, method, catalog):
+        return _with_method(document, stage, method, catalog)
+    changed = copy(document)
+    if entry.facts.get("accompanies", True):
+        changed = _with_method(document, stage, method, catalog)
+    own = {**_defaults_of(method, catalog), **entry.facts["first_stage"]}
+    place, main = _index(stage), get_at(changed, stage)
+    epochs = max(1, round(main["epochs"] * FIRST_STAGE))
+    first = {**copy(main), "epochs": epochs, "label_weight": 0.0, "methods": [own], "rivals": []}
+    main["start"] = "continue"
+    changed["stages"].insert(place, first)
+    return changed
+
+
+def wants_a_stage(document: Mapping[str, Any], stage: str, method: str, catalog: Catalog) -> bool:
+    """Whether adding `method` brings a stage before `stage`, see `with_method`."""
+    here, place = get_at(document, stage), _index(stage)
+    before = methods_at(document, f"stages.{place - 1}") if place else []
+    taught = catalog.entry("stages", here["stage"]).facts["needs_teacher"]
+    return (
+        catalog.entry("methods", method).facts.get("first_stage") is not None
+        and taught
+        and here.get("taught_by") != "previous"
+        and method not in before
     )
-    defaults = {knob.name: knob.default for knob in catalog.knobs("methods", method)}
-    methods.insert(place, {"method": method, **defaults})
+
+
+def without_method(document: Mapping[str, Any], stage: str, index: int) -> Document:
+    """Without the method at a place of `stage`."""
+    methods = [*get_at(document, stage)["methods"]]
+    del methods[index]
     return with_value(document, f"{stage}.methods", methods)
 
 
-def without_method(document: Mapping[str, Any], stage: str, method: str) -> Document:
-    """Without any method of that name."""
-    kept = [other for other in get_at(document, stage).get("methods", ()) if other["method"] != method]
-    return with_value(document, f"{stage}.methods", kept)
+def with_stage(document: Mapping[str, Any]) -> Document:
+    """One stage more, at the end, as the last one is."""
+    changed = copy(document)
+    changed["stages"].append(copy(changed["stages"][-1]))
+    return changed
+
+
+def without_stage(document: Mapping[str, Any], index: int) -> Document:
+    """Without a stage. What its neighbours said of their place goes too: the last stage trains the recipe's
+    student, and nobody stands before the first."""
+    changed = copy(document)
+    del changed["stages"][index]
+    changed["stages"][-1].pop("student", None)
+    if changed["stages"][0].get("taught_by") == "previous":
+        changed["stages"][0]["taught_by"] = "teacher"
+    return changed
+
+
+def with_stage_kind(document: Mapping[str, Any], index: int, kind: str, catalog: Catalog) -> Document:
+    """A stage of another kind. What both kinds have is kept, but for the weight of the labels, which means
+    something else beside a teacher than among peers."""
+    entry, old = catalog.entry("stages", kind), document["stages"][index]
+    names = {knob.name for knob in entry.knobs if knob.name != "label_weight"} | {*entry.facts["parts"]}
+    kept = {name: value for name, value in old.items() if name in names}
+    return with_value(document, f"stages.{index}", {"stage": kind, **kept})
+
+
+def with_assistant(document: Mapping[str, Any], index: int, on: bool) -> Document:
+    """A stage that trains a model of its own, which teaches the stage after it; or, off, one that trains the
+    recipe's student."""
+    changed = copy(document)
+    stage, later = changed["stages"][index], changed["stages"][index + 1]
+    if on:
+        stage["student"] = {**changed["student"], "weights": None}
+    else:
+        stage.pop("student", None)
+    if "taught_by" in later:
+        later["taught_by"] = "previous" if on else "teacher"
+    return changed
 
 
 def rivals_at(document: Mapping[str, Any], stage: str) -> list[str]:
@@ -105,6 +170,25 @@ def with_plain_rival(document: Mapping[str, Any], stage: str) -> Document:
 def without_rival(document: Mapping[str, Any], stage: str, name: str) -> Document:
     kept = [rival for rival in get_at(document, stage).get("rivals", ()) if rival["name"] != name]
     return with_value(document, f"{stage}.rivals", kept)
+
+
+def _with_method(document: Mapping[str, Any], stage: str, method: str, catalog: Catalog) -> Document:
+    order = catalog.names("methods")
+    methods = [*get_at(document, stage).get("methods", ())]
+    place = next(
+        (i for i, other in enumerate(methods) if _rank(order, other["method"]) > _rank(order, method)),
+        len(methods),
+    )
+    methods.insert(place, _defaults_of(method, catalog))
+    return with_value(document, f"{stage}.methods", methods)
+
+
+def _defaults_of(method: str, catalog: Catalog) -> Document:
+    return {"method": method, **{knob.name: knob.default for knob in catalog.knobs("methods", method)}}
+
+
+def _index(stage: str) -> int:
+    return int(stage.rpartition(".")[2])
 
 
 def _rank(order: Sequence[str], name: str) -> int:

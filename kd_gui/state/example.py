@@ -112,12 +112,17 @@ def _methods() -> list[Entry]:
     power = Knob("p", "int", 2, "Power", "The power of the activations.", low=1, high=4, advanced=True)
     hint = Knob("hint", "text", "auto", "Hint", "The layer to imitate, or auto: the middle one.")
     return [
+        Entry("families", "logits", "logits", "What the teacher says of every class.", ()),
+        Entry("families", "features", "features", "What the layers hold.", ()),
+        Entry("families", "attention", "attention", "Where the networks look.", ()),
         Entry(
             "methods",
             "at",
             "Attention transfer (AT)",
             "At each stage the student learns where the teacher's activations are strong.",
             (_weight(1000.0, 1e5), stages, power),
+            source="Zagoruyko, Komodakis: Paying More Attention to Attention, ICLR 2017. arXiv:1612.03928",
+            facts={"family": "attention"},
             caution="Between unlike architectures it can fall below the plain student.",
         ),
         Entry(
@@ -126,6 +131,8 @@ def _methods() -> list[Entry]:
             "Hints (FitNets)",
             "The student's middle layer imitates the teacher's, through a trained 1×1 convolution.",
             (_weight(100.0, 1e4), hint),
+            source="Romero et al.: FitNets: Hints for Thin Deep Nets, ICLR 2015. arXiv:1412.6550",
+            facts={"family": "features"},
         ),
         Entry(
             "methods",
@@ -133,9 +140,17 @@ def _methods() -> list[Entry]:
             "Soft targets (KD)",
             "The student imitates the teacher's probabilities of all classes.",
             (_weight(0.9, 10), temperature),
+            source="Hinton, Vinyals, Dean: Distilling the Knowledge in a Neural Network, 2015",
+            facts={"family": "logits"},
         ),
         Entry(
-            "methods", "nst", "Neuron selectivity (NST)", "", (_weight(50.0, 1e4),), unavailable="needs a GPU"
+            "methods",
+            "nst",
+            "Neuron selectivity (NST)",
+            "",
+            (_weight(50.0, 1e4),),
+            unavailable="needs a GPU",
+            facts={"family": "features"},
         ),
     ]
 
@@ -203,7 +218,7 @@ def _stages() -> list[Entry]:
         scale="log",
         live=True,
     )
-    parts = ["optimizer", "schedule", "methods", "rivals"]
+    parts = ["optimizer", "schedule", "student", "methods", "rivals"]
     return [
         Entry(
             "stages",
@@ -211,7 +226,7 @@ def _stages() -> list[Entry]:
             "Distil",
             "",
             (epochs, batch, label),
-            facts={"needs_teacher": True, "parts": parts},
+            facts={"needs_teacher": True, "needs_methods": False, "parts": parts},
         ),
         Entry(
             "stages",
@@ -219,6 +234,6 @@ def _stages() -> list[Entry]:
             "Train on labels",
             "",
             (epochs, batch),
-            facts={"needs_teacher": False, "parts": parts[:2]},
+            facts={"needs_teacher": False, "needs_methods": False, "parts": parts[:3]},
         ),
     ]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import struct
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +13,9 @@ from PySide6.QtWidgets import QComboBox
 from kd_engine.catalog import Catalog, Entry
 from kd_engine.knobs import Knob
 from kd_gui.forms.form import Form
-from kd_gui.forms.panes import DatasetPane, MethodsPane, ModelPane, NamedPane, RivalsPane
+from kd_gui.forms.methods import MethodsPane
+from kd_gui.forms.panes import DatasetPane, ModelPane, NamedPane, RivalsPane
+from kd_gui.forms.stages import StagesPane
 from kd_gui.forms.weights import WeightsField
 from kd_gui.panels import experiment
 from kd_gui.panels.experiment import ExperimentPanel
@@ -156,31 +157,45 @@ def test_another_dataset_brings_its_own_settings(draft: Draft, panel: Experiment
     assert pane.forms()[-1].fields["path"].problem() != ""
 
 
-def test_methods_are_ticked_counted_and_explained(draft: Draft, panel: ExperimentPanel) -> None:
+def test_methods_are_added_counted_explained_and_removed(draft: Draft, panel: ExperimentPanel) -> None:
     section = panel.section("methods")
     assert section.button.text() == "Methods (2 of 4)"
     pane = opened(panel, "methods")
     assert isinstance(pane, MethodsPane)
-    rows = {row.entry.name: row for row in pane.rows}
-    assert [name for name, row in rows.items() if row.tick.isChecked()] == ["at", "kd"]
-    assert not rows["at"].caution.isHidden()
-    assert not rows["nst"].tick.isEnabled()
-    assert rows["nst"].caution.text() == "needs a GPU"
-    rows["fitnet"].tick.click()
+    assert [row.entry.name for row in pane.rows] == ["at", "kd"]
+    assert not pane.row("at").caution.isHidden()
+    assert pane.row("kd").caution.isHidden()
+    pane.offer()
+    pane.menu.find.setText("hints")
+    pane.menu.pick()
+    assert not pane.menu.isVisible()
     assert edits.methods_at(draft.document, "stages.0") == ["at", "fitnet", "kd"]
     assert section.button.text() == "Methods (3 of 4)"
-    rows["at"].tick.click()
+    pane.row("at").remove.click()
     assert edits.methods_at(draft.document, "stages.0") == ["fitnet", "kd"]
-    assert rows["at"].caution.isHidden()
+    pane.row("fitnet").remove.click()
+    pane.row("kd").remove.click()
+    assert pane.rows == []
+    assert not pane.none.isHidden()
+    draft.undo_stack.undo()
+    assert [row.entry.name for row in pane.rows] == ["kd"]
 
 
 def test_a_methods_form_follows_it_to_its_new_place(draft: Draft, panel: ExperimentPanel) -> None:
     pane = opened(panel, "methods")
-    rows = {row.entry.name: row for row in pane.rows}
-    rows["at"].tick.click()
-    form = next(f for f in rows["kd"].findChildren(Form) if f.path == "stages.0.methods.0")
+    pane.row("at").remove.click()
+    form = next(f for f in pane.row("kd").findChildren(Form) if f.path == "stages.0.methods.0")
     form.fields["temperature"].offer(9.0)
     assert draft.temperature() == 9.0
+
+
+def test_a_method_that_stands_twice_is_shown_twice(draft: Draft, panel: ExperimentPanel) -> None:
+    methods = draft.value("stages.0.methods")
+    draft.edit("twice", edits.with_value(draft.document, "stages.0.methods", [*methods, methods[1]]))
+    pane = opened(panel, "methods")
+    assert [row.entry.name for row in pane.rows] == ["at", "kd", "kd"]
+    pane.rows[1].remove.click()
+    assert draft.value("stages.0.methods") == methods
 
 
 def test_a_method_dropped_in_later_appears_with_its_settings(draft: Draft, panel: ExperimentPanel) -> None:
@@ -188,26 +203,49 @@ def test_a_method_dropped_in_later_appears_with_its_settings(draft: Draft, panel
         Knob("weight", "float", 0.02, "Weight", "", low=0, high=100, scale="log", live=True),
         Knob("norm", "bool", True, "Normalise", "", live=True),
     )
-    new = Entry("methods", "rkd", "Relations (RKD)", "Distances between samples.", knobs)
+    relations = {"family": "relations"}
+    new = Entry("methods", "rkd", "Relations (RKD)", "Distances between samples.", knobs, facts=relations)
     opened(panel, "methods")
     draft.set_catalog(Catalog((*example.catalog().entries, new)))
     pane = panel.section("methods").content
     assert panel.section("methods").is_open()
-    row = next(row for row in pane.rows if row.entry.name == "rkd")
-    row.tick.click()
+    pane.offer()
+    assert [family.name for family in pane.menu.families] == ["logits", "features", "attention", "relations"]
+    pane.menu.find.setText("rkd")
+    pane.menu.pick()
     assert draft.value("stages.0.methods.2") == {"method": "rkd", "weight": 0.02, "norm": True}
     assert {"Relations", "Normalise"} <= {row.label_text for row in panel.live.rows.values()}
 
 
-def test_a_long_list_of_methods_can_be_filtered(qtbot, draft: Draft) -> None:
-    entry = example.catalog().entry("methods", "fitnet")
-    many = [replace(entry, name=f"m{i}", title=f"Method {i}") for i in range(12)]
-    draft.set_catalog(Catalog((*example.catalog().entries, *many)))
-    pane = MethodsPane(draft, "stages.0")
-    qtbot.addWidget(pane)
-    assert not pane.filter.isHidden()
-    pane.filter.setText("attention")
-    assert [row.entry.name for row in pane.rows if not row.isHidden()] == ["at"]
+def test_a_refusal_is_told_at_the_method_it_concerns(draft: Draft, panel: ExperimentPanel) -> None:
+    pane = opened(panel, "methods")
+    draft.set_facts({"problems": [{"path": "stages.0.methods.0", "message": "no common stage"}]})
+    assert pane.row("at").wrong.text() == "no common stage"
+    assert pane.row("kd").wrong.isHidden()
+    assert pane.rest.isHidden()
+    assert panel.section("methods").button.wrong
+
+
+def test_stages_can_be_added_changed_and_removed(draft: Draft, panel: ExperimentPanel) -> None:
+    before = draft.document
+    pane = opened(panel, "stages")
+    assert isinstance(pane, StagesPane)
+    assert pane.rows[0].remove.isHidden()
+    pane.adding.click()
+    pane = panel.section("stages").content
+    assert [len(pane.rows), panel.section("stages").button.text()] == [2, "Stages (2)"]
+    assert draft.value("stages.1") == draft.value("stages.0")
+    pane.rows[0].assistant.click()
+    assert draft.value("stages.0.student")["model"] == "resnet8"
+    assert panel.card("stages.0.student").head.line.startswith("assistant of stage 1")
+    pick(opened(panel, "stages.0.student").combo, "resnet14")
+    assert draft.value("stages.0.student.model") == "resnet14"
+    pane = panel.section("stages").content
+    pick(pane.rows[1].kind, "train")
+    assert "methods" not in draft.value("stages.1")
+    panel.section("stages").content.rows[1].remove.click()
+    assert "student" not in draft.value("stages.0")
+    assert draft.document == before
 
 
 def test_optimizer_and_schedule_are_chosen_with_their_settings(draft: Draft, panel: ExperimentPanel) -> None:

@@ -9,6 +9,7 @@ from kd_gui.panels import live
 from kd_gui.panels.live import LivePanel
 from kd_gui.state import edits, example
 from kd_gui.state.draft import Draft
+from kd_gui.theme.widgets import Title
 
 T = "stages.0.methods.1.temperature"
 LR = "stages.0.optimizer.lr"
@@ -44,9 +45,11 @@ def test_two_settings_of_one_name_say_whose_they_are(draft: Draft, panel: LivePa
     stage = draft.document["stages"][0]
     stages = [stage, {**stage, "rivals": []}]
     draft.load_document(edits.with_value(draft.document, "stages", stages), "two stages")
-    labels = [row.label_text for row in panel.rows.values()]
-    assert len(set(labels)) == len(labels) == 10
-    assert "1 · Soft targets · Temperature" in labels
+    names = [row.focusProxy().accessibleName() for row in panel.rows.values()]
+    assert len(set(names)) == len(names) == 10
+    assert "Temperature, stage 2" in names
+    headings = [label.text() for label in panel.findChildren(Title) if "·" in label.text()]
+    assert headings == ["1 · Distil", "2 · Distil"]
 
 
 def test_an_edit_reaches_the_draft_and_another_edit_of_the_draft_the_row(
@@ -103,7 +106,7 @@ def test_the_end_of_a_run_leaves_nothing_on_its_way(draft: Draft, panel: LivePan
 
 def test_an_answer_about_a_setting_that_is_gone_is_no_error(draft: Draft, panel: LivePanel) -> None:
     panel.set_running(True)
-    draft.edit("drop", edits.without_method(draft.document, "stages.0", "kd"))
+    draft.edit("drop", edits.without_method(draft.document, "stages.0", 1))
     panel.confirm(T, 8.0)
     panel.refuse(T, "gone")
     assert T not in panel.rows

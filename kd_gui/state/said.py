@@ -59,6 +59,17 @@ class Look:
     newest: bool
 
 
+@dataclass(frozen=True, eq=False)
+class HeldOut:
+    """What both models name for all N samples of the validation part, after an epoch. labels, student,
+    teacher: (N,) classes; teacher is None where there is none."""
+
+    epoch: int
+    labels: np.ndarray
+    student: np.ndarray
+    teacher: np.ndarray | None
+
+
 @dataclass(frozen=True)
 class _Kept:
     answer: Answer
@@ -96,6 +107,13 @@ class Said:
         if not self.snapshots:
             return None
         return self.snapshots[max(self.snapshots) if epoch is None else epoch]
+
+    def held_out(self, epoch: int | None) -> HeldOut | None:
+        """The validation part after `epoch` (None: the newest); None where nothing was kept of it."""
+        snapshot, labels = self.snapshot(epoch), self.pictures.held_out_labels
+        if snapshot is None or snapshot.held_out is None or labels is None:
+            return None
+        return HeldOut(snapshot.epoch, labels, snapshot.held_out, self.pictures.held_out_teacher)
 
     def teacher_logits(self, index: int) -> np.ndarray | None:
         logits = self.pictures.teacher_logits

@@ -29,7 +29,9 @@ class Pictures:
     images: (K, S, S, 3) uint8. labels: (K,), NO_LABEL where unknown. indices: (K,) into the data's
     `part`. teacher_logits: (K, C), None without a teacher. masks: (K, S, S) bool, where the object lies,
     when that is known. teacher_heat: (K, S, S) uint8. tap: in words, where the teacher's heat was read.
-    maps: what else both models can be asked for, as Map.from_json reads it.
+    maps: what else both models can be asked for, as Map.from_json reads it. held_out_labels: of all N samples
+    of the validation part, and held_out_teacher, the classes that the teacher names for them; in a run's
+    folder only.
     """
 
     images: np.ndarray
@@ -42,6 +44,8 @@ class Pictures:
     part: str
     tap: str
     maps: tuple[Mapping[str, Any], ...] = ()
+    held_out_labels: np.ndarray | None = None
+    held_out_teacher: np.ndarray | None = None
 
     @property
     def count(self) -> int:
@@ -54,12 +58,14 @@ class Pictures:
 
 @dataclass(frozen=True, eq=False)
 class Snapshot:
-    """The student at the end of an epoch: logits (K, C), heat (K, S, S) uint8 or None. tap: in words."""
+    """The student at the end of an epoch: logits (K, C), heat (K, S, S) uint8 or None. tap: in words.
+    held_out: (N,) the classes that it names for the validation part, None where they were not kept."""
 
     epoch: int
     logits: np.ndarray
     heat: np.ndarray | None
     tap: str
+    held_out: np.ndarray | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,6 +97,8 @@ def read_pictures(path: str | Path) -> Pictures:
             part=_word(file, "part") or "validation",
             tap=_word(file, "teacher_tap"),
             maps=tuple(json.loads(_word(file, "maps") or "[]")),
+            held_out_labels=_classes(file, "validation_labels"),
+            held_out_teacher=_classes(file, "teacher_validation_predictions"),
         )
     except (KeyError, ValueError) as error:
         raise StoreError(f"{path}: not a file of sample pictures: {error}.") from None
@@ -102,6 +110,8 @@ def read_pictures(path: str | Path) -> Pictures:
         and _fits(pictures.teacher_logits, (count, len(pictures.classes)))
         and _fits(pictures.masks, (count, *size))
         and _fits(pictures.teacher_heat, (count, *size))
+        and _named(pictures.held_out_labels, pictures.held_out_labels, len(pictures.classes))
+        and _named(pictures.held_out_teacher, pictures.held_out_labels, len(pictures.classes))
     )
     if not fits or count == 0:
         raise StoreError(f"{path}: not a file of sample pictures: its arrays do not fit together.")
@@ -112,10 +122,13 @@ def read_snapshot(epoch: int, path: str | Path, pictures: Pictures) -> Snapshot:
     """The student's word on the same `pictures`. StoreError when it cannot be read or speaks of others."""
     file = _arrays(path)
     logits, heat = _logits(file, "student_logits"), file.get("student_heat")
+    said = _classes(file, "validation_predictions")
     shape = (pictures.count, len(pictures.classes))
     if logits is None or not _fits(logits, shape) or not _fits(heat, pictures.images.shape[:3]):
         raise StoreError(f"{path}: not a snapshot of these pictures.")
-    return Snapshot(epoch, logits, None if heat is None else _bytes(heat), _word(file, "student_tap"))
+    if not _named(said, pictures.held_out_labels, len(pictures.classes)):
+        raise StoreError(f"{path}: not a snapshot of this validation part.")
+    return Snapshot(epoch, logits, None if heat is None else _bytes(heat), _word(file, "student_tap"), said)
 
 
 def read_answer(path: str | Path) -> Answer:
@@ -154,6 +167,18 @@ def _logits(file: dict[str, np.ndarray], name: str) -> np.ndarray | None:
 
 def _fits(array: np.ndarray | None, shape: tuple[int, ...]) -> bool:
     return array is None or array.shape == shape
+
+
+def _classes(file: dict[str, np.ndarray], name: str) -> np.ndarray | None:
+    return file[name].astype(np.int64) if name in file else None
+
+
+def _named(said: np.ndarray | None, labels: np.ndarray | None, classes: int) -> bool:
+    """Whether `said` holds a class for each of the labels (N,); what is not there cannot be wrong."""
+    if said is None:
+        return True
+    inside = bool(((said >= 0) & (said < classes)).all())
+    return labels is not None and said.ndim == 1 and said.shape == labels.shape and inside
 
 
 def _word(file: dict[str, np.ndarray], name: str) -> str:

@@ -21,7 +21,7 @@ from kd_gui.state import answers
 from kd_gui.state.answers import SoftTargets
 from kd_gui.state.maps import ATTENTION, AUTO, Map
 from kd_gui.state.reading import Reading
-from kd_gui.state.said import FILTERS, Look, Said, View
+from kd_gui.state.said import FILTERS, HeldOut, Look, Said, View
 from kd_gui.state.sample_files import (
     Answer,
     Pictures,
@@ -200,6 +200,11 @@ class Samples(QObject):
     def predictions(self, index: int) -> tuple[int | None, int | None]:
         """The classes that teacher and student choose for a picture, None for one that is not there (yet)."""
         return (None, None) if self._said is None else self._said.predictions(index, self._epoch)
+
+    def held_out(self) -> HeldOut | None:
+        """What both models name for the validation part at the epoch that is looked at; None where that was
+        not kept."""
+        return None if self._said is None else self._said.held_out(self._epoch)
 
     def ask(self) -> None:
         """Ask for the current picture now, whatever is known: as when a run was paused between two

@@ -12,7 +12,7 @@ from pytestqt.qtbot import QtBot
 from kd_engine.errors import StoreError
 from kd_engine.events import ProbeReady
 from kd_gui.state import demo_samples
-from kd_gui.state.sample_files import read_pictures
+from kd_gui.state.sample_files import read_pictures, read_snapshot
 from kd_gui.state.samples import Samples
 
 CLASSES = ["cat", "dog", "owl"]
@@ -352,3 +352,52 @@ def heat_of(samples: Samples) -> float:
     assert look is not None
     assert look.student_heat is not None
     return float(look.student_heat.mean()) / 255
+
+
+# ---- the validation part
+
+
+HELD_OUT = {
+    "validation_labels": np.array([0, 1, 2, 2, 1]),
+    "teacher_validation_predictions": np.array([0, 1, 2, 2, 0], np.uint8),
+}
+
+
+def test_the_validation_part_is_told_at_the_epoch_that_is_looked_at(qtbot: QtBot, tmp_path: Path) -> None:
+    samples = Samples()
+    samples.load(write_pictures(tmp_path / "samples.npz", **HELD_OUT))
+    assert samples.held_out() is None
+    for epoch, said in ((1, [0, 0, 0, 0, 0]), (2, [0, 1, 2, 0, 0])):
+        path = tmp_path / f"epoch_{epoch:03d}.npz"
+        np.savez(path, student_logits=np.array(STUDENT), validation_predictions=np.array(said, np.uint8))
+        add(qtbot, samples, epoch, path)
+    newest = samples.held_out()
+    samples.set_epoch(1)
+    first = samples.held_out()
+    assert newest is not None
+    assert first is not None
+    assert (newest.epoch, newest.student.tolist()) == (2, [0, 1, 2, 0, 0])
+    assert (first.epoch, first.student.tolist()) == (1, [0, 0, 0, 0, 0])
+    assert first.teacher is not None
+    assert first.teacher.tolist() == [0, 1, 2, 2, 0]
+
+
+def test_runs_that_kept_no_predictions_have_no_validation_part(
+    samples: Samples, qtbot: QtBot, tmp_path: Path
+) -> None:
+    add(qtbot, samples, 1, write_snapshot(tmp_path / "epoch_001.npz", STUDENT))
+    assert samples.held_out() is None
+
+
+@pytest.mark.parametrize("said", [[0, 1], [0, 1, 2, 2, 3]], ids=["too few", "no such class"])
+def test_predictions_that_do_not_fit_are_refused(tmp_path: Path, said: list[int]) -> None:
+    path = write_pictures(tmp_path / "samples.npz", **HELD_OUT)
+    snapshot = tmp_path / "epoch_001.npz"
+    np.savez(snapshot, student_logits=np.array(STUDENT), validation_predictions=np.array(said))
+    with pytest.raises(StoreError, match="validation part"):
+        read_snapshot(1, snapshot, read_pictures(path))
+    wrong = write_pictures(
+        tmp_path / "wrong.npz", **{**HELD_OUT, "teacher_validation_predictions": np.array(said)}
+    )
+    with pytest.raises(StoreError, match="do not fit"):
+        read_pictures(wrong)

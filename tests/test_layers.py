@@ -30,6 +30,7 @@ LIGHT = (
     "check",
     "catalog",
     "store",
+    "cache",
     "child",
     "remote",
 )

@@ -7,7 +7,7 @@ from typing import Any
 
 from PySide6.QtCore import QCoreApplication
 
-from kd_engine.events import Preparing
+from kd_engine.events import Notice, Preparing
 
 
 def tr(text: str) -> str:
@@ -94,6 +94,13 @@ def preparing(event: Preparing | None) -> str:
     if event.detail:
         words = f"{words}: {event.detail}"
     return words if event.fraction is None else f"{words} ({100 * event.fraction:.0f} %)"
+
+
+def kept(notice: Notice) -> str:
+    """What becomes of the teacher's answers, for the status line: the sentence's first half. The rest
+    is for a tooltip."""
+    said = notice.message.partition(":")[0].rstrip(".")
+    return said[:1].lower() + said[1:]
 
 
 def nan_line(step: int, rate: float | None) -> str:

@@ -11,6 +11,8 @@ from PySide6.QtWidgets import QDialog, QFileDialog, QWidget
 from kd_engine.store import RunFolder
 from kd_gui.actions import Actions
 from kd_gui.state.studio import Studio
+from kd_gui.state.teacher_cache import TeacherCache
+from kd_gui.views.cache_dialog import CacheDialog
 from kd_gui.views.export_dialog import Exportable, ExportDialog
 from kd_gui.views.keys_sheet import KeysSheet
 from kd_gui.views.question import Choice, Question
@@ -122,6 +124,14 @@ class Dialogs(QObject):
         dialog.setDefaultSuffix("json")
         dialog.fileSelected.connect(then)
         return dialog
+
+    # ---- cache ---------------------------------------------------------------------------------------------
+    def show_cache(self) -> None:
+        """What is kept of teachers' answers."""
+        cache = TeacherCache()
+        dialog = CacheDialog(cache, self._window)
+        cache.setParent(dialog)
+        self.open(dialog)
 
     # ---- help ----------------------------------------------------------------------------------------------
     def show_keys(self, actions: Actions) -> None:

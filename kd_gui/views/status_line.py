@@ -5,6 +5,7 @@ from __future__ import annotations
 from PySide6.QtWidgets import QFrame, QHBoxLayout, QPushButton, QWidget
 
 from kd_gui.actions import Actions
+from kd_gui.state import wording
 from kd_gui.state.phase import LIVE, Phase
 from kd_gui.state.studio import Studio
 from kd_gui.theme.widgets import Text, with_role
@@ -20,6 +21,7 @@ class StatusLine(QFrame):
         self._studio = studio
         self.machine = Text("", "muted", self)
         self.saved = Text("", "muted", self)
+        self.kept = Text("", "muted", self)
         self.keys = QPushButton(self.tr("? keys"), self, toolTip=actions["keys"].toolTip())
         self.keys.clicked.connect(actions["keys"].trigger)
         with_role(self.keys, "quiet")
@@ -28,6 +30,7 @@ class StatusLine(QFrame):
         row.setSpacing(20)
         row.addWidget(self.machine)
         row.addWidget(self.saved)
+        row.addWidget(self.kept)
         row.addStretch(1)
         row.addWidget(self.keys)
         studio.text_tick.connect(self.refresh)
@@ -38,6 +41,9 @@ class StatusLine(QFrame):
         self.machine.setText(" · ".join(self._machine()))
         saved = self._studio.feed.saved_at
         self.saved.setText("" if saved is None else self.tr("saved at epoch {epoch}").format(epoch=saved))
+        cache = next((one for one in reversed(self._studio.feed.notices) if one.code == "cache"), None)
+        self.kept.setText("" if cache is None else wording.kept(cache))
+        self.kept.setToolTip("" if cache is None else cache.message)
 
     def _machine(self) -> list[str]:
         studio, feed = self._studio, self._studio.feed

@@ -23,6 +23,7 @@ from PySide6.QtWidgets import (
 
 from kd_gui.actions import SPECS, Actions
 from kd_gui.log import Log
+from kd_gui.panels.evaluation import EvaluationPanel
 from kd_gui.panels.experiment import ExperimentPanel
 from kd_gui.panels.race import RacePanel
 from kd_gui.panels.runs import RunsPanel
@@ -41,7 +42,7 @@ from kd_gui.views.top_bar import TopBar
 
 SIZE = (1280, 800)
 COLUMNS = (264, 568, 400)
-ROWS = (243, 155, 111, 147)
+ROWS = (243, 155, 111, 0, 147)  # the evaluation takes the place of those above it
 
 
 class MainWindow(QMainWindow):
@@ -56,6 +57,7 @@ class MainWindow(QMainWindow):
         self.setMinimumSize(1024, 640)
         self._studio = studio
         self._leaving = self._detach = self._painted = False
+        self._curves_sizes = list(ROWS)  # of the rows while the evaluation is shown
         self.dialogs = Dialogs(studio, self)
         self.actions_ = Actions(studio, self)
         self.top = TopBar(studio, self.actions_, self)
@@ -75,14 +77,16 @@ class MainWindow(QMainWindow):
         self.loss: QWidget = Card(self.tr("Loss"))
         self.accuracy: QWidget = Card(self.tr("Validation accuracy"))
         self.race = RacePanel(studio.feed)
+        self.evaluation = EvaluationPanel(studio.evaluation)
         self.runs = RunsPanel(studio.runs)
         self.sees = SeesPanel(studio.samples)
         self.soft_targets = SoftTargetsPanel(studio.samples)
 
     def _lay_out(self) -> None:
         self.rows = Rows(Qt.Orientation.Vertical, childrenCollapsible=False, handleWidth=SPACE)
-        for panel in (self.loss, self.accuracy, self.race, self.runs):
+        for panel in (self.loss, self.accuracy, self.race, self.evaluation, self.runs):
             self.rows.addWidget(panel)
+        self.evaluation.hide()
         self.rows.setSizes(list(ROWS))
         self.columns = QSplitter(Qt.Orientation.Horizontal, childrenCollapsible=False, handleWidth=SPACE)
         middle = Scrolling(self.notice_bar, self.rows)
@@ -99,13 +103,13 @@ class MainWindow(QMainWindow):
 
     def _make_menus(self) -> None:
         menus = {
-            self.tr("&File"): ("open_recipe", "open_runs", "save_recipe", "", "export", "", "quit"),
+            self.tr("&File"): ("open_recipe", "open_runs", "save_recipe", "", "export", "cache", "", "quit"),
             self.tr("&Edit"): ("undo", "redo", "", "reset"),
             self.tr("&Run"): (
                 "distill", "pause", "go_on", "", "step_batch", "step_epoch", "",
                 "stop_and_keep", "discard", "", "back",
             ),
-            self.tr("&View"): ("theme_system", "theme_light", "theme_dark", "", "log"),
+            self.tr("&View"): ("evaluation", "", "theme_system", "theme_light", "theme_dark", "", "log"),
             self.tr("&Help"): ("keys", "about"),
         }  # fmt: skip
         for title, names in menus.items():
@@ -129,6 +133,7 @@ class MainWindow(QMainWindow):
             "open_runs": self.dialogs.choose_runs,
             "save_recipe": self.dialogs.choose_save,
             "export": self.dialogs.export_shown,
+            "cache": self.dialogs.show_cache,
             "quit": self.close,
             "undo": studio.draft.undo_stack.undo,
             "redo": studio.draft.undo_stack.redo,
@@ -137,6 +142,7 @@ class MainWindow(QMainWindow):
             "theme_system": lambda: theme().set_dark(None, remember=True),
             "theme_light": lambda: theme().set_dark(False, remember=True),
             "theme_dark": lambda: theme().set_dark(True, remember=True),
+            "evaluation": self._toggle_evaluation,
             "log": self._toggle_log,
             "keys": lambda: self.dialogs.show_keys(self.actions_),
             "about": self.dialogs.about,
@@ -150,6 +156,10 @@ class MainWindow(QMainWindow):
         self.runs.export_asked.connect(self.dialogs.export)
         self.runs.resume_asked.connect(studio.resume)
         studio.export_wanted.connect(self.dialogs.export_shown)
+        studio.evaluation_wanted.connect(self.show_evaluation)
+        self.race.evaluation_asked.connect(self.show_evaluation)
+        self.evaluation.closed.connect(self.actions_["evaluation"].trigger)
+        self.evaluation.start_asked.connect(self.actions_["distill"].trigger)
         studio.became_ready.connect(self._pulse_once)
         studio.knob_confirmed.connect(self.live.confirm)
         studio.knob_refused.connect(self.live.refuse)
@@ -196,6 +206,24 @@ class MainWindow(QMainWindow):
         self.actions_["log"].setChecked(True)
         self._toggle_log()
 
+    def show_evaluation(self) -> None:
+        """In the place of the curves and the race."""
+        if not self.actions_["evaluation"].isChecked():
+            self.actions_["evaluation"].trigger()
+
+    def _toggle_evaluation(self) -> None:
+        """Curves or evaluation: each page of the column keeps the heights that its splitter had."""
+        shown = self.actions_["evaluation"].isChecked()
+        sizes = self.rows.sizes()
+        for panel in (self.loss, self.accuracy, self.race):
+            panel.setVisible(not shown)
+        self.evaluation.setVisible(shown)
+        if shown:
+            self._curves_sizes = sizes
+            self.rows.setSizes([0, 0, 0, sum(sizes[:-1]), sizes[-1]])
+        else:
+            self.rows.setSizes(self._curves_sizes)
+
     def _pulse_once(self) -> None:
         if self.top.primary.isEnabled():
             self.top.primary.pulse()
@@ -210,7 +238,7 @@ class MainWindow(QMainWindow):
         for key, restore in (
             ("window/geometry", self.restoreGeometry),
             ("window/columns", self.columns.restoreState),
-            ("window/rows", self.rows.restoreState),
+            ("window/panels", self.rows.restoreState),
         ):
             kept = settings.value(key)
             if isinstance(kept, QByteArray):
@@ -218,9 +246,11 @@ class MainWindow(QMainWindow):
 
     def _remember(self) -> None:
         settings = QSettings()
+        if self.actions_["evaluation"].isChecked():
+            self.actions_["evaluation"].trigger()  # the curves' heights are what is kept
         settings.setValue("window/geometry", self.saveGeometry())
         settings.setValue("window/columns", self.columns.saveState())
-        settings.setValue("window/rows", self.rows.saveState())
+        settings.setValue("window/panels", self.rows.saveState())
         settings.setValue("experiment/document", json.dumps(self._studio.draft.document))
         settings.setValue("experiment/preset", self._studio.draft.preset)
 

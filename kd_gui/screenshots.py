@@ -151,6 +151,7 @@ class _Album:
         studio.runs.set_store(studio.store)  # its row as the store has it, no longer as it was live
         self._rest()
         self._take("done")
+        self._evaluation()
         self._dialog("export", self._window.dialogs.export_shown)
         self._dialog("keys", lambda: self._window.actions_["keys"].trigger())
         studio.notices.withdraw_all()
@@ -159,6 +160,23 @@ class _Album:
         self._until(lambda: studio.feed.status == "done")
         self._take("stored")
         return self._files
+
+    def _evaluation(self) -> None:
+        """Its pages, then an early epoch on the validation part."""
+        studio, window = self._studio, self._window
+        window.show_evaluation()
+        studio.notices.withdraw_all()
+        self._until(lambda: not studio.evaluation.asking)
+        for page in ("confusion", "classes", "calibration", "retention"):
+            window.evaluation.show_page(page)
+            self._rest()
+            self._take(f"evaluation-{page}")
+        epochs = studio.samples.epochs
+        studio.samples.set_epoch(epochs[len(epochs) // 3])
+        window.evaluation.show_page("confusion")
+        self._take("evaluation-epoch")
+        studio.samples.set_epoch(None)
+        window.actions_["evaluation"].trigger()
 
     def _notices(self) -> None:
         """What is told when things go wrong."""

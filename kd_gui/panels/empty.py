@@ -15,7 +15,7 @@ class Empty(QWidget):
 
     def __init__(self, sentence: str, button: str, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        words = Caption(sentence)
+        self.words = words = Caption(sentence)
         words.setWordWrap(True)
         words.setAlignment(Qt.AlignmentFlag.AlignCenter)
         self.button = PillButton(button, self)
@@ -27,6 +27,13 @@ class Empty(QWidget):
         column.addWidget(words)
         column.addWidget(self.button, 0, Qt.AlignmentFlag.AlignHCenter)
         column.addStretch(1)
+
+    def say(self, sentence: str, button: str) -> None:
+        """Other words; without any for the button there is none."""
+        self.words.setText(sentence)
+        self.button.setText(button)
+        self.button.setVisible(bool(button))
+        self.button.setEnabled(True)
 
 
 class Filled(QWidget):

@@ -13,16 +13,18 @@ from kd_gui.plots.race_bars import Bar, RaceBars
 from kd_gui.state.feed import Feed
 from kd_gui.state.race import Standing, standing
 from kd_gui.theme import series_style, theme
-from kd_gui.theme.widgets import GAP, Caption, Card, Figure, Title, Tone, set_tone
+from kd_gui.theme.widgets import GAP, Caption, Card, Figure, IconButton, Title, Tone, set_tone
 
 RETENTION_WIDTH = 130
 EVEN = 0.0005  # a gain that would be written as 0.0
 
 
 class RacePanel(Card):
-    """Bars of one feed's students and the retention figure. `start_asked()`: the empty panel's button."""
+    """Bars of one feed's students and the retention figure. `start_asked()`: the empty panel's button.
+    `evaluation_asked()`: a closer look is wanted."""
 
     start_asked = Signal()
+    evaluation_asked = Signal()
 
     def __init__(self, feed: Feed, parent: QWidget | None = None) -> None:
         super().__init__(parent=parent)
@@ -58,9 +60,16 @@ class RacePanel(Card):
         left.addStretch(1)
         right = QVBoxLayout()
         right.setSpacing(2)
+        self.more = IconButton("matrix", self.tr("Evaluation: confusion, classes, calibration"))
+        self.more.clicked.connect(lambda _checked=False: self.evaluation_asked.emit())
         right.addWidget(Title(self.tr("Retention")))
         right.addSpacing(2)
-        right.addWidget(self.figure)
+        top = QHBoxLayout()
+        top.setSpacing(0)
+        top.addWidget(self.figure)
+        top.addStretch(1)
+        top.addWidget(self.more)
+        right.addLayout(top)
         right.addWidget(self.of_teacher)
         right.addWidget(self.gain)
         right.addStretch(1)

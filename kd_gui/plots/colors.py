@@ -41,6 +41,14 @@ def _diverging(low: str, middle: str, high: str) -> np.ndarray:
     return _packed(np.concatenate([down, up[1:]]))
 
 
+@cache
+def ramp(low: str, high: str) -> np.ndarray:
+    """(256,) uint32 from one colour to another."""
+    inks = [QColor(color) for color in (low, high)]
+    ends = [np.array((ink.red(), ink.green(), ink.blue()), dtype=np.float64) for ink in inks]
+    return _packed(ends[0] + (ends[1] - ends[0]) * np.linspace(0.0, 1.0, 256)[:, None])
+
+
 def difference_levels(teacher: np.ndarray, student: np.ndarray) -> np.ndarray:
     """Student − teacher (both (H, W) uint8) as indices into `difference_table`: 255 where they are equal."""
     return student.astype(np.int16) - teacher.astype(np.int16) + 255

@@ -30,6 +30,8 @@ class Questions(QObject):
     exported = Signal(dict)  # {path, card_path, bytes, code}
     export_failed = Signal(str)
     described = Signal(dict)
+    evaluated = Signal(str, dict)  # the run's name, and what kd_engine.answers.evaluate tells
+    evaluation_failed = Signal(str, str)
 
     def __init__(self, engine: Engine, draft: Draft, samples: Samples, parent: QObject | None = None) -> None:
         super().__init__(parent)
@@ -76,6 +78,11 @@ class Questions(QObject):
         """Write a run's student; `exported` or `export_failed` follows."""
         where = {"run": str(folder), "runs": str(folder.parent)}
         self._ask(self._exported, "export", **where, format=format, path=path, which=weights)
+
+    def evaluate(self, folder: Path, robust: bool) -> None:
+        """Have a run's models measured; `evaluated` or `evaluation_failed` follows."""
+        where = {"run": str(folder), "runs": str(folder.parent)}
+        self._ask(lambda answer: self._evaluated(folder.name, answer), "evaluate", **where, robust=robust)
 
     def probe(self, want: dict[str, Any], *, live: bool, folder: Path | None) -> None:
         """Look into the models of the live run, or of a stored one."""
@@ -128,6 +135,12 @@ class Questions(QObject):
             self._samples.take_probe(event)
         except KdError as error:
             self._samples.refuse(want["id"], str(error))
+
+    def _evaluated(self, run: str, answer: Answer) -> None:
+        if answer.values is None:
+            self.evaluation_failed.emit(run, f"{answer.error} {answer.hint}".strip())
+        else:
+            self.evaluated.emit(run, answer.values)
 
     def _exported(self, answer: Answer) -> None:
         if answer.values is None:

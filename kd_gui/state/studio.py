@@ -25,6 +25,7 @@ from kd_engine.store import LAST, RunFolder, Store
 from kd_gui.engine_thread import Engine, EngineThread
 from kd_gui.state import phase as phases
 from kd_gui.state.draft import Draft
+from kd_gui.state.evaluation import Evaluation
 from kd_gui.state.feed import Feed
 from kd_gui.state.live_edits import LiveEdits
 from kd_gui.state.notices import Notices
@@ -46,6 +47,7 @@ class Studio(QObject):
     became_ready = Signal()
     ended = Signal()  # the live run has ended, one way or another
     export_wanted = Signal()
+    evaluation_wanted = Signal()
     knob_confirmed = Signal(str, object)  # the live run took a value
     knob_refused = Signal(str, str)  # it did not, and why
 
@@ -58,6 +60,7 @@ class Studio(QObject):
         self.draft = Draft(self)
         self.feed = Feed(self)
         self.samples = Samples(self)
+        self.evaluation = Evaluation(self.feed, self.samples, self)
         self.runs = RunsModel(self.store, self)
         self.notices = Notices(self)
         self.tidings = Tidings(self.notices, self._ways(), self)
@@ -83,6 +86,10 @@ class Studio(QObject):
         self.samples.wanted.connect(self._ask_probe)
         self.samples.trouble.connect(self._picture_trouble)
         self.questions.described.connect(self._described)
+        self.questions.evaluated.connect(self.evaluation.take)
+        self.questions.evaluation_failed.connect(self.evaluation.refuse)
+        self.evaluation.wanted.connect(self._evaluate)
+        self.state_changed.connect(lambda: self.evaluation.allow(self.can("evaluate")))
         self.runs.follow(self.feed)
         self.runs.trouble.connect(self.tidings.tell)
         self.show.changed.connect(self.state_changed)
@@ -96,6 +103,7 @@ class Studio(QObject):
             stop_and_keep=self.stop_and_keep,
             resume=self.resume,
             export=self.export_wanted.emit,
+            evaluate=self.evaluation_wanted.emit,
             start_engine=self._start_engine,
         )
 
@@ -309,6 +317,11 @@ class Studio(QObject):
     def _ask_probe(self, want: dict[str, Any]) -> None:
         live = self.is_live and not self.show.stored
         self.questions.probe(want, live=live, folder=self.folder())
+
+    def _evaluate(self, robust: bool) -> None:
+        folder = self.folder()
+        if folder is not None:
+            self.questions.evaluate(folder, robust)
 
     # ---- messages ------------------------------------------------------------------------------------------
     def take(self, messages: Sequence[Message]) -> None:

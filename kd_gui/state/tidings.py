@@ -32,6 +32,7 @@ class Ways:
     stop_and_keep: Callable[[], object]
     resume: Callable[[str], object]
     export: Callable[[], object]
+    evaluate: Callable[[], object]
     start_engine: Callable[[], object]
 
 
@@ -78,7 +79,7 @@ class Tidings(QObject):
         elif isinstance(event, e.Refused) and event.command not in ("AskProbe", "SetKnob"):
             line = self.tr("Not applied: {what}").format(what=f"{event.path} {event.why}".strip())
             self._notices.post(Post("refused", "warning", line))
-        elif isinstance(event, e.Notice) and event.code != "nan":
+        elif isinstance(event, e.Notice) and not _is_quiet(event):
             levels = {"info": "info", "warning": "warning", "error": "error"}
             self._notices.post(Post(event.code, levels.get(event.level, "info"), event.message))  # type: ignore[arg-type]
         elif isinstance(event, e.RunFailed):
@@ -95,6 +96,7 @@ class Tidings(QObject):
                 self._ways.distill()
 
             offers.append(Offer(self.tr("Try T = {value}").format(value=f"{other:g}"), again))
+        offers.append(Offer(self.tr("Evaluation"), self._ways.evaluate, stays=True))
         self._notices.post(Post("end", "good", wording.done_line(summary) + ".", "", tuple(offers)))
 
     def engine_gone(self, reason: str, *, again: bool) -> None:
@@ -153,6 +155,11 @@ class Tidings(QObject):
         if event.resumable:
             offers.append(Offer(self.tr("Resume run"), lambda: self._ways.resume(event.run)))
         self._notices.post(Post("end", "error", event.message, event.hint, tuple(offers)))
+
+
+def _is_quiet(event: e.Notice) -> bool:
+    """Told elsewhere: with the pause that follows, or in the status line."""
+    return event.code == "nan" or (event.code == "cache" and event.level == "info")
 
 
 def rate_path(document: dict[str, Any]) -> str | None:

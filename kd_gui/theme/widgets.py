@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from PySide6.QtCore import QSize, Qt, Signal
-from PySide6.QtGui import QFontMetrics, QPainter, QPaintEvent
+from PySide6.QtGui import QFontMetrics, QPainter, QPaintEvent, QResizeEvent
 from PySide6.QtWidgets import (
     QButtonGroup,
     QFrame,
@@ -56,6 +56,27 @@ class Caption(QLabel):
         super().__init__(text, parent)
         self.setFont(font("caption"))
         self.setProperty("tone", tone)
+
+
+class Wrapped(Caption):
+    """A caption that wraps, and asks for the lines that it needs also where a splitter would not ask it."""
+
+    def __init__(self, text: str = "", tone: Tone = "muted", parent: QWidget | None = None) -> None:
+        super().__init__(text, tone, parent)
+        self.setWordWrap(True)
+
+    def set_text(self, text: str) -> None:
+        self.setText(text)
+        self._fit()
+
+    def _fit(self) -> None:
+        needed = self.heightForWidth(self.width())
+        if needed > 0 and needed != self.minimumHeight():
+            self.setMinimumHeight(needed)
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        super().resizeEvent(event)
+        self._fit()
 
 
 class Figure(QLabel):

@@ -22,9 +22,11 @@ from kd_engine.commands import Command
 from kd_engine.events import Event
 from kd_engine.remote import Answer, Gone, Message, Ready
 from kd_engine.store import RunFolder, Store
+from kd_gui.state import demo_evaluation
 
 CLASSES = [str(digit) for digit in range(10)]
 STEPS_PER_EPOCH = 10
+HELD_OUT = 100  # images of the validation part
 
 
 class FakeEngine:
@@ -196,6 +198,11 @@ class FakeEngine:
         path = Path(run) / "probes" / f"{probe}_{part}_{sample}_{tap}_last.npz"
         save_probe(path, sample)
         return {"path": str(path), "numbers": {"similarity": 0.87}}
+
+    def _evaluate(self, run: str, runs: str, robust: bool) -> dict[str, Any]:
+        if not (Path(run) / "last.safetensors").is_file():
+            raise OSError("this run has no weights yet.")
+        return demo_evaluation.answer(CLASSES, corrupted=robust)
 
     def _export(self, run: str, runs: str, format: str, path: str, which: str) -> dict[str, Any]:
         target = Path(path)
@@ -471,6 +478,8 @@ def save_samples(path: Path, count: int = 24, size: int = 32) -> Path:
         teacher_logits=logits.astype(np.float32),
         teacher_heat=blob.astype(np.float32),
         masks=(blob > 0.5),
+        validation_labels=np.arange(HELD_OUT) % 10,
+        teacher_validation_predictions=(np.arange(HELD_OUT) % 10).astype(np.uint8),
     )
     return path
 
@@ -481,6 +490,7 @@ def save_snapshot(path: Path, epoch: int, count: int = 24, size: int = 32) -> Pa
     labels = np.arange(count) % 10
     logits = random.normal(0, 1, (count, 10)) + min(epoch, 6) * np.eye(10)[labels]
     heat = random.uniform(0, 1, (count, size, size)) / (1 + epoch)
+    held_out = np.where(random.random(HELD_OUT) < epoch / (epoch + 1), np.arange(HELD_OUT) % 10, 3)
     heat[:, size // 4 : 3 * size // 4, size // 4 : 3 * size // 4] += 0.5
     path.parent.mkdir(parents=True, exist_ok=True)
     np.savez(
@@ -488,6 +498,7 @@ def save_snapshot(path: Path, epoch: int, count: int = 24, size: int = 32) -> Pa
         student_logits=logits.astype(np.float32),
         student_heat=np.clip(heat, 0, 1).astype(np.float32),
         epoch=np.array(epoch),
+        validation_predictions=held_out.astype(np.uint8),
     )
     return path
 

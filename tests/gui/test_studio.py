@@ -76,7 +76,7 @@ def test_the_done_line_tells_retention_size_and_gain_and_offers_the_next_steps(
     post = studio.notices.find("end")
     assert post is not None
     assert post.text == "Student keeps 98.0 % of the teacher at 1/3.5 the size, +19.1 points over no KD."
-    assert [offer.label for offer in post.offers] == ["Export student…", "Try T = 1"]
+    assert [offer.label for offer in post.offers] == ["Export student…", "Try T = 1", "Evaluation"]
 
 
 def test_try_t_1_changes_the_experiment_and_runs_again(

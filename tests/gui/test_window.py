@@ -20,6 +20,7 @@ from kd_gui.panels.loss import LossPanel
 from kd_gui.state.phase import RULES, Phase, enabled
 from kd_gui.state.studio import Studio
 from kd_gui.theme import theme
+from kd_gui.views.cache_dialog import CacheDialog
 from kd_gui.views.export_dialog import ExportDialog
 from kd_gui.views.question import Question
 from tests.gui.conftest import catalog
@@ -390,3 +391,57 @@ def test_the_first_minute_from_launch_to_an_exported_file(
     assert QApplication.clipboard().text() == dialog.code.text()
     dialog.reject()
     assert window.close()
+
+
+# ---- evaluation
+
+
+def test_the_evaluation_takes_the_curves_place_and_gives_it_back(window: MainWindow, qtbot: QtBot) -> None:
+    before = window.rows.sizes()
+    assert not window.evaluation.isVisible()
+    activate(qtbot, window)
+    qtbot.keyClick(
+        window, Qt.Key.Key_E, Qt.KeyboardModifier.ControlModifier | Qt.KeyboardModifier.ShiftModifier
+    )
+    assert window.evaluation.isVisible()
+    assert not window.loss.isVisible()
+    assert not window.race.isVisible()
+    assert window.runs.isVisible()
+    window.evaluation.back.click()
+    assert not window.evaluation.isVisible()
+    assert window.rows.sizes() == before
+    assert not window.actions_["evaluation"].isChecked()
+
+
+def test_a_finished_run_can_be_looked_at_closely(window: MainWindow, qtbot: QtBot) -> None:
+    click(qtbot, window.top.primary)
+    reach(qtbot, window, Phase.DONE)
+    post = studio_of(window).notices.find("end")
+    assert post is not None
+    offer = next(offer for offer in post.offers if offer.label == "Evaluation")
+    studio_of(window).notices.take(post, offer)
+    assert window.evaluation.isVisible()
+    qtbot.waitUntil(lambda: window.evaluation.confusion.isVisible())
+
+
+def test_the_race_leads_to_the_evaluation(window: MainWindow, qtbot: QtBot) -> None:
+    assert not window.race.more.isVisible()
+    click(qtbot, window.top.primary)
+    reach(qtbot, window, Phase.DONE)
+    click(qtbot, window.race.more)
+    assert window.evaluation.isVisible()
+
+
+def test_the_next_start_has_the_curves_again(window: MainWindow) -> None:
+    before = window.rows.sizes()
+    window.actions_["evaluation"].trigger()
+    window._remember()
+    assert window.rows.sizes() == before
+    assert window.loss.isVisible()
+
+
+def test_the_teacher_cache_opens_from_the_menu(window: MainWindow, qtbot: QtBot) -> None:
+    window.actions_["cache"].trigger()
+    dialog = window.dialogs.current
+    assert isinstance(dialog, CacheDialog)
+    qtbot.waitUntil(lambda: dialog.total.text().endswith("in all"))

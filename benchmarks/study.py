@@ -16,6 +16,7 @@ import json
 import multiprocessing
 import os
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -88,7 +89,7 @@ def _cells() -> Iterator[Cell]:
         base = json.loads((HERE / "recipes" / f"{setting}.json").read_text())
         for seed in range(seeds):
             for name, contender in contenders.items():
-                if setting.startswith("cifar10") and name != PLAIN and not contender.get("main"):
+                if setting.startswith("cifar10") and name != PLAIN and setting not in contender.get("cifar10", ()):
                     continue
                 made = recipe(base, name, contender, seed)
                 yield Cell(setting, name, seed, made, contender.get("slow", False))
@@ -203,11 +204,18 @@ def _timeless(figures: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _alone() -> None:
-    """A worker computes on one thread, like its recipes say, and leaves Ctrl+C to the one who waits for
-    it."""
+    """A worker computes on one thread, as the recipes say, and ends with the one who waits for it."""
     import torch
 
     torch.set_num_threads(1)
+    parent = os.getppid()
+
+    def end_with(parent: int) -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=end_with, args=(parent,), daemon=True).start()
 
 
 if __name__ == "__main__":

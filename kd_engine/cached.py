@@ -11,7 +11,7 @@ import hashlib
 import math
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 import torch
@@ -26,7 +26,7 @@ from kd_engine.memory import Rows
 from kd_engine.recipe import ModelSection
 from kd_engine.signals import Signals
 from kd_engine.taps import ATTENTION
-from kd_engine.teacher import LiveTeacher, Model
+from kd_engine.teacher import LiveTeacher, Model, Note
 
 LOGITS = "logits"
 WHOLE = 1000  # of so many classes all logits are kept, of more the highest
@@ -54,7 +54,7 @@ class CachedTeacher(LiveTeacher):
 
     def __init__(self, model: Model, section: ModelSection, room: Room, mode: Mode, budget_mb: int) -> None:
         super().__init__(model, room.backend)
-        self._notes: list[tuple[str, str]] = []
+        self._notes: list[Note] = []
         self.asked = self.known = 0  # samples: in all, and answered from what was kept
         self._room, self._data = room, room.data
         self._mode, self._budget = mode, budget_mb * 10**6
@@ -74,16 +74,18 @@ class CachedTeacher(LiveTeacher):
         wanted = rows * sum(2 * code.words for code in codes.values())
         if not all(code.words for code in codes.values()):
             self._notes.append(
-                ("info", "The teacher runs live: a method asks for what depends on the labels.")
+                Note("info", "The teacher runs live: a method asks for what depends on the labels.")
             )
         elif wanted > self._budget * SHARE:
-            self._notes.append(("info", _too_large(wanted, self._budget, self._mode)))
+            self._notes.append(Note("info", _too_large(wanted, self._budget, self._mode)))
         else:
             try:
                 self._take_up(rows, codes, wanted)
             except (StoreError, OSError) as error:
                 self._put_away()
-                self._notes.append(("warning", f"The teacher runs live, its answers cannot be kept: {error}"))
+                self._notes.append(
+                    Note("warning", f"The teacher runs live, its answers cannot be kept: {error}")
+                )
 
     @torch.no_grad()
     def signals(self, batch: Batch) -> Signals:
@@ -121,7 +123,7 @@ class CachedTeacher(LiveTeacher):
         finally:
             place.close()
 
-    def take_notes(self) -> list[tuple[str, str]]:
+    def take_notes(self) -> list[Note]:
         notes, self._notes = self._notes, []
         return notes
 
@@ -146,8 +148,9 @@ class CachedTeacher(LiveTeacher):
         for name, code in codes.items():
             self._kept[name] = Rows(rows, code.words, folder and folder / f"{name}-{code.words}"), code
         self._checked = False
-        size = f"{len(self._filled()) / rows:.0%} of up to {wanted / 1e6:,.0f} MB are there"
-        self._notes.append(("info", f"The teacher's answers are kept: {size}."))
+        known = len(self._filled()) / rows
+        told = f"The teacher's answers are kept: {known:.0%} of up to {wanted / 1e6:,.0f} MB are there."
+        self._notes.append(Note("info", told, {"known": known, "bytes": wanted}))
 
     def _filled(self) -> np.ndarray:
         """The rows of which every answer seems to be there."""
@@ -175,7 +178,7 @@ class CachedTeacher(LiveTeacher):
             ):
                 self._forget()
                 self._notes.append(
-                    ("warning", "Kept answers of the teacher were not what it says: made anew.")
+                    Note("warning", "Kept answers of the teacher were not what it says: made anew.")
                 )
                 return
 
@@ -191,7 +194,9 @@ class CachedTeacher(LiveTeacher):
                 self._kept[name][0].put(rows, words)
         except OSError as error:  # a full disk: what is there stays good
             self._writes = False
-            self._notes.append(("warning", f"The teacher's answers are no longer kept: {error.strerror}."))
+            self._notes.append(
+                Note("warning", f"The teacher's answers are no longer kept: {error.strerror}.")
+            )
 
     def _put_away(self) -> None:
         for kept, _ in self._kept.values():
@@ -323,11 +328,3 @@ def _too_large(wanted: int, budget: int, mode: str) -> str:
         f"The teacher runs live: its answers would take {asked}, more than half of hardware.cache_mb "
         f"({budget / 1e6:,.0f} MB{' of memory' if mode == 'memory' else ''}). Fewer views take less."
     )
-
-
-def known_share(teacher: Any) -> float | None:
-    """Share of the samples so far that were answered from what was kept; None for a teacher that keeps
-    none."""
-    if not isinstance(teacher, CachedTeacher) or not teacher.asked:
-        return None
-    return teacher.known / teacher.asked

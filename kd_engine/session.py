@@ -249,8 +249,8 @@ class Session:
 
     def _teachers_notes(self) -> Events:
         """What the user should hear of the answers that are kept."""
-        for level, message in self._taught_by.take_notes() if self._taught_by is not None else ():
-            yield self._journal.notice(level, "cache", message)
+        for note in self._taught_by.take_notes() if self._taught_by is not None else ():
+            yield self._journal.notice(note.level, "cache", note.message, **note.values)
 
     def _teaches_next(self, number: int) -> bool:
         """Whether the student of a stage is the teacher of the next."""

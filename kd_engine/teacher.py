@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -29,6 +30,14 @@ class Model:
     taps: dict[str, Tap]
     shapes: Shapes
     card: dict[str, Any] | None
+
+
+class Note(NamedTuple):
+    """What the user should hear of a teacher. level: as in events.Notice."""
+
+    level: str
+    message: str
+    values: Mapping[str, Any] = MappingProxyType({})
 
 
 class LiveTeacher:
@@ -87,8 +96,8 @@ class LiveTeacher:
         said = said.detach()
         return replace(said, taps={**said.taps, GRADIENT: gradient})
 
-    def take_notes(self) -> list[tuple[str, str]]:
-        """What the user should hear since last asked, as (level, message)."""
+    def take_notes(self) -> list[Note]:
+        """What the user should hear since last asked."""
         return []
 
     def close(self) -> None:
@@ -114,7 +123,7 @@ class Teachers(LiveTeacher):
     def predictions(self, batches: Batches) -> np.ndarray:
         return self.members[0].predictions(batches)
 
-    def take_notes(self) -> list[tuple[str, str]]:
+    def take_notes(self) -> list[Note]:
         return [note for member in self.members for note in member.take_notes()]
 
     def close(self) -> None:

@@ -97,8 +97,11 @@ def preparing(event: Preparing | None) -> str:
 
 
 def kept(notice: Notice) -> str:
-    """What becomes of the teacher's answers, for the status line: the sentence's first half. The rest
-    is for a tooltip."""
+    """What becomes of the teacher's answers, for the status line: how much comes from what was kept, or
+    the sentence's first half. The rest is for a tooltip."""
+    known = notice.values.get("known")
+    if isinstance(known, (int, float)) and known > 0:
+        return tr("teacher from cache {share}").format(share=f"{known:.0%}")
     said = notice.message.partition(":")[0].rstrip(".")
     return said[:1].lower() + said[1:]
 

@@ -150,7 +150,7 @@ def test_kept_answers_that_are_not_what_the_teacher_says_are_made_anew(
     first.close()
     second = answers(room)
     assert torch.equal(second.signals(batch(room)).logits, said)
-    assert any(level == "warning" and "made anew" in text for level, text in second.take_notes())
+    assert any(level == "warning" and "made anew" in text for level, text, _ in second.take_notes())
     second.close()
 
 
@@ -184,7 +184,7 @@ def test_what_does_not_fit_the_budget_runs_live_and_says_so(
     monkeypatch.setattr(cached, "SHARE", 0.001)
     room = Classroom(recipe(teacher, hardware__cache_mb=16), tmp_path)
     big = answers(room, "stage1", "stem")
-    ((level, text),) = big.take_notes()
+    ((level, text, _),) = big.take_notes()
     assert (level, big._kept) == ("info", {})
     assert "runs live: its answers would take 1 MB" in text
     big.close()

@@ -50,7 +50,7 @@ def test_the_commands_of_the_readme_run(
         for part in ("--set", f"{path}={value}")
     ]
     lines = [line for line in block("kd catalog  ").splitlines() if line.startswith("kd ")]
-    assert len(lines) == 10
+    assert len(lines) == 11
     for line in lines:
         words = shlex.split(line.split("   ")[0])[1:] if "   " in line else shlex.split(line)[1:]
         if words[0] in ("run", "bench", "advise"):

@@ -67,8 +67,8 @@ class ModelPane(Pane):
                     _disable(self.combo, self.combo.count() - 1, family.unavailable)
 
     def _weights_field(self, model: str, weights: str | None, family: Entry | None) -> WeightsField:
-        published = family is not None and family.name == "torchvision"
-        field = WeightsField(model, weights, torchvision=published)
+        published = str(family.facts.get("published") or "") if family is not None else ""
+        field = WeightsField(model, weights, published=published)
         field.chosen.connect(lambda chosen: self.draft.set_value(f"{self.role}.weights", chosen))
         return field
 

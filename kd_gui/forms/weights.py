@@ -1,4 +1,4 @@
-"""Which trained weights a model starts from: none, bundled ones that fit its name, the torchvision ones, or a
+"""Which trained weights a model starts from: none, bundled ones that fit its name, published ones, or a
 file."""
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ _BROWSE = object()
 
 
 class WeightsField(QWidget):
-    """`chosen(str | None)`: as a recipe writes it: null, "bundled:NAME", "torchvision", or a file."""
+    """`chosen(str | None)`: as a recipe writes it: null, "bundled:NAME", a library's name, or a file."""
 
     chosen = Signal(object)
 
     def __init__(
-        self, model: str, current: str | None, *, torchvision: bool, parent: QWidget | None = None
+        self, model: str, current: str | None, *, published: str, parent: QWidget | None = None
     ) -> None:
-        """torchvision: whether the model is one that has published weights there."""
+        """published: the library that has weights for the model, such as "torchvision"; "" for none."""
         super().__init__(parent)
         self.combo = QuietCombo()
         self.combo.setAccessibleName(self.tr("Weights"))
@@ -31,8 +31,8 @@ class WeightsField(QWidget):
         for one in bundled():
             if one.model == model:
                 self.combo.addItem(one.name, one.weights)
-        if torchvision:
-            self.combo.addItem(self.tr("ImageNet (torchvision)"), "torchvision")
+        if published:
+            self.combo.addItem(self.tr("ImageNet ({})").format(published), published)
         self._current = current
         self._show(current)
         self.combo.addItem(self.tr("From a file…"), _BROWSE)

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+from PySide6.QtCore import QPoint
 from PySide6.QtWidgets import QComboBox
 
 from kd_engine.catalog import Catalog, Entry
@@ -107,7 +108,7 @@ def test_weights_are_offered_by_model_card_and_from_a_file(
     qtbot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_teachers(tmp_path, monkeypatch)
-    field = WeightsField("resnet20", None, torchvision=False)
+    field = WeightsField("resnet20", None, published="")
     qtbot.addWidget(field)
     texts = [field.combo.itemText(i) for i in range(field.combo.count())]
     assert texts == ["untrained", "digits-resnet20", "From a file…"]
@@ -369,6 +370,18 @@ def test_nothing_is_wider_than_the_narrow_panel(qtbot) -> None:
         opened(panel, key)
     qtbot.waitUntil(lambda: panel.verticalScrollBar().maximum() > 0)
     assert panel.widget().minimumSizeHint().width() <= 264 - panel.verticalScrollBar().width()
+
+
+def test_a_section_that_is_opened_scrolls_into_sight(qtbot, draft: Draft) -> None:
+    panel = ExperimentPanel(draft)
+    show_inside(qtbot, panel, 276, 560)
+    section = panel.section("methods")
+    panel.ensureWidgetVisible(section.button)
+    before = panel.verticalScrollBar().value()
+    section.button.click()
+    assert panel.verticalScrollBar().value() > before
+    top = section.mapTo(panel.viewport(), QPoint(0, 0)).y()
+    assert 0 <= top < 200
 
 
 def test_a_drag_follows_within_a_frame(qtbot, draft: Draft) -> None:

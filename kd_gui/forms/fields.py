@@ -49,7 +49,7 @@ class ChoiceField(Field):
             self.combo.addItem(choice, choice)
         measure = self.combo.fontMetrics().horizontalAdvance
         longest = max(map(measure, knob.choices), default=0)
-        self.combo.setFixedWidth(max(WIDTH + 12, min(longest + 36, WIDEST)))
+        self.combo.setFixedWidth(max(WIDTH + 12, min(longest + 54, WIDEST)))
         self.row(self.combo)
         self.combo.activated.connect(lambda _index: self.offer(self.combo.currentData()))
 

@@ -13,7 +13,15 @@ from PySide6.QtCore import (
     Qt,
     Signal,
 )
-from PySide6.QtGui import QColor, QGuiApplication, QKeyEvent, QPainter, QStandardItem, QStandardItemModel
+from PySide6.QtGui import (
+    QColor,
+    QGuiApplication,
+    QKeyEvent,
+    QMouseEvent,
+    QPainter,
+    QStandardItem,
+    QStandardItemModel,
+)
 from PySide6.QtWidgets import (
     QAbstractItemView,
     QDialog,
@@ -46,11 +54,10 @@ class MethodMenu(QDialog):
         self.setAccessibleName(self.tr("Add a method"))
         self.families = families(draft, stage)
         self.find = QLineEdit(placeholderText=self.tr("Find a method, a paper, a year"))
-        self.find.setClearButtonEnabled(True)
         self.find.setAccessibleName(self.find.placeholderText())
         self.find.textChanged.connect(self.sieve)
         self.find.installEventFilter(self)
-        self.list = _list(self)
+        self.list = _Offers(self)
         self.about = About()
         self.nothing = Caption(self.tr("No method is about that."))
         self.nothing.hide()
@@ -194,6 +201,29 @@ class About(QWidget):
             label.setVisible(bool(label.text()))
 
 
+class _Offers(QListView):
+    """The list. The pointer chooses by moving, not by lying where the list scrolls: the arrow keys scroll
+    it."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._pointer: QPoint | None = None
+        self.setItemDelegate(_Painter(self))
+        self.setFocusPolicy(Qt.FocusPolicy.NoFocus)  # the keys are the search line's
+        self.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
+        self.setVerticalScrollMode(QAbstractItemView.ScrollMode.ScrollPerPixel)
+        self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self.setMouseTracking(True)
+
+    def mouseMoveEvent(self, event: QMouseEvent) -> None:
+        here = event.globalPosition().toPoint()
+        moved = self._pointer is not None and here != self._pointer
+        self._pointer = here
+        index = self.indexAt(event.position().toPoint())
+        if moved and isinstance(index.data(WHAT), Offer):
+            self.setCurrentIndex(index)
+
+
 class _Painter(QStyledItemDelegate):
     """Headings in small capitals; methods with a second line, and their paper at the right."""
 
@@ -255,15 +285,3 @@ def _line(painter: QPainter, room: QRect, text: str, color: str, *, right: bool 
     shown = painter.fontMetrics().elidedText(text, Qt.TextElideMode.ElideRight, room.width())
     side = Qt.AlignmentFlag.AlignRight if right else Qt.AlignmentFlag.AlignLeft
     painter.drawText(room, int(side | Qt.AlignmentFlag.AlignVCenter), shown)
-
-
-def _list(parent: QWidget) -> QListView:
-    made = QListView(parent)
-    made.setItemDelegate(_Painter(made))
-    made.setFocusPolicy(Qt.FocusPolicy.NoFocus)  # the keys are the search line's
-    made.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
-    made.setVerticalScrollMode(QAbstractItemView.ScrollMode.ScrollPerPixel)
-    made.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-    made.setMouseTracking(True)
-    made.entered.connect(lambda index: isinstance(index.data(WHAT), Offer) and made.setCurrentIndex(index))
-    return made

@@ -18,6 +18,7 @@ from kd_gui.forms.methods import MethodsPane
 from kd_gui.forms.pane import KnobsPane, Pane
 from kd_gui.forms.panes import DatasetPane, ModelPane, NamedPane, RivalsPane
 from kd_gui.forms.pick_card import PickCard
+from kd_gui.forms.scrolling import reveal, settle
 from kd_gui.forms.section import Section
 from kd_gui.forms.stages import StagesPane
 from kd_gui.panels.live import LivePanel
@@ -96,7 +97,7 @@ class ExperimentPanel(QScrollArea):
             self._stages = None
             return
         document = self.draft.document
-        parts = (tuple(_models(document)), tuple(stage["stage"] for stage in document["stages"]))
+        parts = (tuple(edits.models_at(document)), tuple(stage["stage"] for stage in document["stages"]))
         if parts != self._stages:
             self._stages = parts
             self._build()
@@ -147,7 +148,7 @@ class ExperimentPanel(QScrollArea):
 
     def _build(self) -> None:
         """Cards and sections anew; those that were open stay open."""
-        known = set(self._holders)
+        known, before = set(self._holders), self.verticalScrollBar().value()
         opened = {key for key, holder in self._holders.items() if holder.box.is_open()}
         for holder in self._holders.values():
             holder.box.hide()
@@ -155,7 +156,7 @@ class ExperimentPanel(QScrollArea):
             holder.box.deleteLater()
         self._holders = {}
         draft = self.draft
-        for path, role in _models(draft.document).items():
+        for path, role in edits.models_at(draft.document).items():
             color = "teacher" if role[0] == "teacher" else "student"
             self._add_card(path, role_words(role), lambda path=path: ModelPane(draft, path), color)
         self._add_card("dataset", self.tr("Dataset"), lambda: DatasetPane(draft), "line")
@@ -171,8 +172,11 @@ class ExperimentPanel(QScrollArea):
         self._add_section("hardware", "", lambda: KnobsPane(draft, places), _below("hardware"))
         kinds_open = {key.partition(".")[0] for key in opened}
         for key, holder in self._holders.items():
+            holder.box.show()  # at once: what is shown only by the next event has no height yet
             if key in opened or (key not in known and key.partition(".")[0] in kinds_open):
                 holder.box.set_open(True)
+        if before:
+            self._go_back_to(before, opened)
 
     def _add_stage(self, i: int, name: str, *, several: bool) -> None:
         draft, path, end = self.draft, f"stages.{i}", f".{i}" if i else ""
@@ -220,8 +224,16 @@ class ExperimentPanel(QScrollArea):
         section = Section(before, build)
         section.made.connect(lambda _content: self._made(key))
         section.setProperty("before", before)
+        section.button.clicked.connect(lambda: reveal(self, section))
         self._holders[key] = _Holder(section, owns)
         self.settings.body.addWidget(section)
+
+    def _go_back_to(self, place: int, opened: set[str]) -> None:
+        """Where it was scrolled to before its parts were made anew, or where what was edited now is."""
+        settle(self)
+        self.verticalScrollBar().setValue(place)
+        for key in sorted({"stages", "methods"} & opened & self._holders.keys()):
+            reveal(self, self.section(key))
 
     def _made(self, key: str) -> None:
         holder = self._holders[key]
@@ -261,7 +273,7 @@ class ExperimentPanel(QScrollArea):
     def _facts(self) -> None:
         if not self.draft.ready or not self._holders:
             return
-        for path, role in _models(self.draft.document).items():
+        for path, role in edits.models_at(self.draft.document).items():
             name = self.draft.value(path)["model"]
             said = model_line(self.draft, path, role), model_tip(self.draft, path)
             self.card(path).say(name, *said)
@@ -282,21 +294,6 @@ class ExperimentPanel(QScrollArea):
 
     def _name_undo(self, text: str) -> None:
         self.undo.setToolTip(self.tr("Undo: {}").format(text) if text else self.tr("Undo"))
-
-
-def _models(document: edits.Document) -> dict[str, tuple[str, int]]:
-    """Where models stand in a recipe, who teaches first; each with its role and its number, 0 for an only
-    one."""
-    found: dict[str, tuple[str, int]] = {}
-    more = document.get("more_teachers") or ()
-    if document["teacher"] is not None:
-        found["teacher"] = ("teacher", 1 if more else 0)
-    found |= {f"more_teachers.{i}": ("teacher", i + 2) for i in range(len(more))}
-    for i, stage in enumerate(document["stages"]):
-        if stage.get("student") is not None:
-            found[f"stages.{i}.student"] = ("assistant", i + 1)
-    found["student"] = ("student", 0)
-    return found
 
 
 def _told(problem: Problem) -> str:

@@ -106,6 +106,10 @@ class Draft(QObject):
         """The bundled experiments, name to title, in the order to offer them."""
         return dict(self._presets)
 
+    def note(self, preset: str) -> str:
+        """What a bundled experiment is for, in a sentence."""
+        return str(read_document(preset).get("note", ""))
+
     @cached_property
     def _presets(self) -> dict[str, str]:
         return {name: str(read_document(name).get("name") or name) for name in preset_files()}

@@ -66,6 +66,21 @@ def with_named(document: Mapping[str, Any], path: str, name: str, catalog: Catal
     return with_value(document, path, {"name": name, **kept})
 
 
+def models_at(document: Document) -> dict[str, tuple[str, int]]:
+    """Where models stand in a recipe, who teaches first; each with its role and its number, 0 for an only
+    one."""
+    found: dict[str, tuple[str, int]] = {}
+    more = document.get("more_teachers") or ()
+    if document["teacher"] is not None:
+        found["teacher"] = ("teacher", 1 if more else 0)
+    found |= {f"more_teachers.{i}": ("teacher", i + 2) for i in range(len(more))}
+    for i, stage in enumerate(document["stages"]):
+        if stage.get("student") is not None:
+            found[f"stages.{i}.student"] = ("assistant", i + 1)
+    found["student"] = ("student", 0)
+    return found
+
+
 def methods_at(document: Mapping[str, Any], stage: str) -> list[str]:
     """The names of the methods at `stage` ("stages.0"), in order."""
     return [str(method["method"]) for method in get_at(document, stage).get("methods", ())]

@@ -4,7 +4,6 @@ here."""
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from kd_engine.catalog import Catalog, Entry
@@ -66,11 +65,6 @@ def cited(source: str) -> str:
     who = next((name.strip() for name in names if name.strip() not in ("", "Ours")), "")
     when = _YEAR.search(re.split(r"arXiv|;", rest)[0])
     return ", ".join(part for part in (who, when.group(1) if when else "") if part)
-
-
-def found_in(everything: Iterable[Family], text: str) -> list[Offer]:
-    """Those that `text` is about, in order."""
-    return [offer for family in everything for offer in family.offers if offer.is_about(text)]
 
 
 def _year(source: str) -> str:

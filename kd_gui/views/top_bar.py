@@ -175,8 +175,10 @@ class TopBar(QFrame):
         self.preset.setToolTip(self.tr("Changed since it was loaded") if changed else "")
         menu = self.preset.menu()
         if not menu.actions():
+            menu.setToolTipsVisible(True)
             for name, words in draft.presets().items():
                 action = menu.addAction(words)
+                action.setToolTip(draft.note(name))
                 action.triggered.connect(lambda _checked=False, name=name: self.preset_chosen.emit(name))
 
     def _primary_ink(self) -> str:

@@ -84,7 +84,7 @@ def test_live_edits_are_told_for_edits_undo_and_reset_but_not_for_other_settings
 
 def test_another_set_of_methods_tells_no_live_edit_though_places_shift(draft: Draft) -> None:
     heard = edited(draft)
-    draft.edit("drop", edits.without_method(draft.document, "stages.0", "at"))
+    draft.edit("drop", edits.without_method(draft.document, "stages.0", 0))
     assert draft.value("stages.0.methods.0.method") == "kd"
     assert heard == []
 
@@ -156,7 +156,7 @@ def test_the_temperature_comes_first_and_is_neutral_without_one(draft: Draft) ->
     assert draft.live_knobs()[0].path == T
     draft.set_value(T, 9.0)
     assert draft.temperature() == 9.0
-    draft.edit("drop", edits.without_method(draft.document, "stages.0", "kd"))
+    draft.edit("drop", edits.without_method(draft.document, "stages.0", 1))
     assert draft.temperature_path() is None
     assert draft.temperature() == 4.0
 
@@ -184,7 +184,7 @@ def test_a_method_goes_to_its_place_in_the_catalog_and_away_again(draft: Draft) 
     catalog = example.catalog()
     more = edits.with_method(draft.document, "stages.0", "fitnet", catalog)
     assert edits.methods_at(more, "stages.0") == ["at", "fitnet", "kd"]
-    assert edits.methods_at(edits.without_method(more, "stages.0", "fitnet"), "stages.0") == ["at", "kd"]
+    assert edits.methods_at(edits.without_method(more, "stages.0", 1), "stages.0") == ["at", "kd"]
     assert edits.methods_at(draft.document, "stages.0") == ["at", "kd"]
 
 

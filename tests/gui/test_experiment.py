@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from PySide6.QtCore import QPoint
-from PySide6.QtWidgets import QComboBox
+from PySide6.QtWidgets import QApplication, QComboBox
 
 from kd_engine.catalog import Catalog, Entry
 from kd_engine.knobs import Knob
@@ -382,6 +382,18 @@ def test_a_section_that_is_opened_scrolls_into_sight(qtbot, draft: Draft) -> Non
     assert panel.verticalScrollBar().value() > before
     top = section.mapTo(panel.viewport(), QPoint(0, 0)).y()
     assert 0 <= top < 200
+
+
+def test_what_is_edited_stays_in_sight_when_a_stage_comes_or_goes(qtbot, draft: Draft) -> None:
+    panel = ExperimentPanel(draft)
+    show_inside(qtbot, panel, 276, 400)
+    panel.section("stages").button.click()
+    for _ in range(2):
+        panel.section("stages").content.adding.click()
+        QApplication.processEvents()
+        section = panel.section("stages")
+        top = section.mapTo(panel.viewport(), QPoint(0, 0)).y()
+        assert -40 <= top < 200
 
 
 def test_a_drag_follows_within_a_frame(qtbot, draft: Draft) -> None:

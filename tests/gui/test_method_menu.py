@@ -6,7 +6,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from PySide6.QtCore import Qt
+from PySide6.QtCore import QEvent, QPoint, QPointF, Qt
+from PySide6.QtGui import QMouseEvent
+from PySide6.QtWidgets import QApplication
 
 from kd_engine import answers, paths
 from kd_engine import catalog as catalogs
@@ -88,6 +90,28 @@ def test_arrows_move_over_headings_and_return_takes(qtbot, menu: MethodMenu) -> 
     with qtbot.waitSignal(menu.chosen) as heard:
         qtbot.keyClick(menu.find, Qt.Key.Key_Return)
     assert heard.args == ["fitnet"]
+
+
+def test_the_pointer_chooses_where_it_moves_and_not_where_it_lies(qtbot, menu: MethodMenu) -> None:
+    menu.show()
+    qtbot.waitExposed(menu)
+    rows = [menu.list.visualRect(menu.list.model().index(row, 0)).center() for row in (3, 6)]  # fitnet, at
+
+    def move(where: QPoint) -> None:
+        there = menu.list.viewport().mapToGlobal(where)
+        none = Qt.MouseButton.NoButton
+        event = QMouseEvent(
+            QEvent.Type.MouseMove, QPointF(where), QPointF(there), none, none, Qt.KeyboardModifier.NoModifier
+        )
+        QApplication.sendEvent(menu.list.viewport(), event)
+
+    move(rows[0])
+    assert menu.current().entry.name == "kd"
+    move(rows[1])
+    assert menu.current().entry.name == "at"
+    menu.step(-1)
+    move(rows[1])
+    assert menu.current().entry.name == "nst"
 
 
 def test_what_is_in_use_or_unavailable_is_not_taken(qtbot, menu: MethodMenu) -> None:

@@ -89,7 +89,11 @@ def _cells() -> Iterator[Cell]:
         base = json.loads((HERE / "recipes" / f"{setting}.json").read_text())
         for seed in range(seeds):
             for name, contender in contenders.items():
-                if setting.startswith("cifar10") and name != PLAIN and setting not in contender.get("cifar10", ()):
+                if (
+                    setting.startswith("cifar10")
+                    and name != PLAIN
+                    and setting not in contender.get("cifar10", ())
+                ):
                     continue
                 made = recipe(base, name, contender, seed)
                 yield Cell(setting, name, seed, made, contender.get("slow", False))

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from kd_engine.activity import activity
 from kd_engine.errors import KdError
 from kd_engine.methods import Terms, create
-from kd_engine.activity import activity
 from kd_engine.signals import Signals
 
 sides = st.sampled_from([(2, 2), (4, 4), (4, 8), (6, 3), (8, 8), (7, 7)])

@@ -199,8 +199,6 @@ class CachedTeacher(LiveTeacher):
             )
 
     def _put_away(self) -> None:
-        for kept, _ in self._kept.values():
-            kept.close()
         self._kept = {}
         if self._place is not None:
             self._place.close()

@@ -7,10 +7,9 @@ same files: both write the same bytes to the same place.
 
 from __future__ import annotations
 
+import math
 import mmap
-from contextlib import suppress
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 
@@ -29,14 +28,15 @@ class Rows:
         self._words = words = -(-words // 4) * 4  # whole 64-bit numbers, for the checksum
         self._odd = np.arange(1, words // 2, 2, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
         self._touched = 0
-        self._files: list[IO[bytes]] = []
+        self._files: tuple[Path, ...] = ()
         if file is None:
             self._rows, self._sums = np.zeros((count, words), np.uint16), np.zeros(count, np.uint16)
             return
-        for suffix, size in ((".rows", 2 * count * words), (".sums", 2 * count)):
-            self._files.append(_sized(Path(f"{file}{suffix}"), size))
-        self._rows = np.memmap(f"{file}.rows", np.uint16, "r", shape=(count, words))
-        self._sums = np.memmap(f"{file}.sums", np.uint16, "r", shape=(count,))
+        self._files = Path(f"{file}.rows"), Path(f"{file}.sums")
+        for path, shape in zip(self._files, ((count, words), (count,)), strict=True):
+            _lengthen(path, 2 * math.prod(shape))
+        self._rows = np.memmap(self._files[0], np.uint16, "r", shape=(count, words))
+        self._sums = np.memmap(self._files[1], np.uint16, "r", shape=(count,))
 
     def get(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The rows (n, words) and which of them are there, (n,) bool; the others hold anything."""
@@ -52,12 +52,12 @@ class Rows:
         if not self._files:
             self._rows[rows], self._sums[rows] = whole, sums
             return
-        for file, parts in zip(self._files, (whole, sums), strict=True):  # the checksums last
+        for path, parts in zip(self._files, (whole, sums), strict=True):  # the checksums last
             size = parts[0].nbytes
-            for row, part in zip(rows.tolist(), parts, strict=True):
-                file.seek(row * size)
-                file.write(part.tobytes())
-            file.flush()
+            with open(path, "r+b") as file:
+                for row, part in zip(rows.tolist(), parts, strict=True):
+                    file.seek(row * size)
+                    file.write(part.tobytes())
 
     def filled(self) -> np.ndarray:
         """The numbers of the rows that seem to be there."""
@@ -68,16 +68,9 @@ class Rows:
         if not self._files:
             self._sums[:] = 0
             return
-        sums = self._files[1]
-        sums.truncate(0)
-        sums.truncate(2 * self.count)
-
-    def close(self) -> None:
-        """Idempotent. What a full disk has refused is lost: it can be worked out again."""
-        for file in self._files:
-            with suppress(OSError):
-                file.close()
-        self._files = []
+        with open(self._files[1], "r+b") as sums:
+            sums.truncate(0)
+            sums.truncate(2 * self.count)
 
     def _checksum(self, values: np.ndarray) -> np.ndarray:
         """1 to 65,535 for each row, (n,) uint16: 0 stands for a row that is not there."""
@@ -92,9 +85,8 @@ class Rows:
             self._touched = 0
 
 
-def _sized(file: Path, size: int) -> IO[bytes]:
-    """The file, open for writing, and as long as it must be; what was not written reads as zeros."""
+def _lengthen(file: Path, size: int) -> None:
+    """Make the file so long, or leave it longer; what was not written reads as zeros."""
     with open(file, "ab") as end:
         if end.tell() < size:
             end.truncate(size)
-    return open(file, "r+b")

@@ -215,7 +215,7 @@ class RunFolder:
         if self.locked():
             raise StoreError(f"{self.name}: a process is training this run.", "Stop it first.")
         with told(self.folder):
-            shutil.rmtree(self.folder)
+            _remove(self.folder)
 
     def _close_log(self) -> None:
         if self._events is not None:
@@ -339,6 +339,19 @@ def told(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise _refused(path, error) from error
+
+
+def _remove(folder: Path, attempts: int = 10) -> None:
+    """All of it, also while somebody looks whether the run is going, which leaves a lock's file behind."""
+    for _ in range(attempts - 1):
+        try:
+            shutil.rmtree(folder)
+            return
+        except OSError as error:
+            if error.errno != errno.ENOTEMPTY:
+                raise
+            time.sleep(0.02)
+    shutil.rmtree(folder)
 
 
 WAYS_OUT = {

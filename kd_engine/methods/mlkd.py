@@ -58,6 +58,11 @@ class Mlkd(LogitMethod):
         "Soft targets at five temperatures at once, and with them which classes, and which samples of a "
         "batch, the teacher holds for similar."
     )
+    caution: ClassVar[str] = (
+        "With few classes the relations between classes are huge at the published weights, which were made "
+        "for 100 of them: with ten, a learning rate of 0.05 ended at chance (docs/study.md). Take a smaller "
+        "rate or weight."
+    )
     family: ClassVar[str] = "logits"
     source: ClassVar[str] = (
         "Jin, Wang, Lin: Multi-Level Logit Distillation, CVPR 2023; with standardised logits: "

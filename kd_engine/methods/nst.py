@@ -39,6 +39,9 @@ class NstKnobs(StageKnobs):
     )
 
 
+NARROWEST = 1e-4  # width of the Gaussian: of equal channels only rounding would be left to compare
+
+
 class Nst(PairMethod):
     """Per stage the squared maximum mean discrepancy between the channels of both maps (N, C, H, W), each
     channel flattened and scaled to length 1:
@@ -108,11 +111,11 @@ def _moments(a: Tensor) -> Tensor:
 
 def _gaussian(ours: Tensor, theirs: Tensor) -> Tensor:
     between = _square_distances(ours, theirs)
-    width = 2 * between.detach().mean().clamp_min(torch.finfo(between.dtype).eps)
+    width = 2 * between.detach().mean().clamp_min(NARROWEST)
     same = (torch.exp(-_square_distances(f, f) / width).mean() for f in (ours, theirs))
     return sum(same, -2 * torch.exp(-between / width).mean())
 
 
 def _square_distances(a: Tensor, b: Tensor) -> Tensor:
     lengths = a.square().sum(2).unsqueeze(2) + b.square().sum(2).unsqueeze(1)
-    return lengths - 2 * (a @ b.mT)
+    return (lengths - 2 * (a @ b.mT)).clamp_min(0)

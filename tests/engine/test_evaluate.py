@@ -35,7 +35,7 @@ CPU = Backend(HardwareKnobs(device="cpu"))
 
 @pytest.fixture(scope="module")
 def room(teacher: Path, tmp_path_factory: pytest.TempPathFactory) -> Classroom:
-    return Classroom(tiny.recipe(teacher), tmp_path_factory.mktemp("runs"))
+    return Classroom(tiny.recipe(teacher, hardware__cache="off"), tmp_path_factory.mktemp("runs"))
 
 
 class Dropping(nn.Module):

@@ -36,6 +36,7 @@ def reference(student: Tensor, teacher: Tensor, kernel: str) -> float:
     pooled = to_smaller(student.numpy(), teacher.numpy())
     ours, theirs = (unit(f.reshape(*f.shape[:2], -1)) for f in pooled)
     width = np.mean([np.sum((a - b) ** 2) for s, t in zip(ours, theirs, strict=True) for a in s for b in t])
+    width = max(width, 1e-4)
 
     def k(a: np.ndarray, b: np.ndarray) -> float:
         if kernel == "gaussian":

@@ -260,6 +260,26 @@ def test_a_run_that_is_going_is_not_deleted(run: RunFolder) -> None:
     assert not run.folder.exists()
 
 
+def test_who_looks_meanwhile_does_not_hinder_a_deletion(
+    run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Looking whether a run is going makes a lock's file anew, which may come between the last removal of a
+    file and that of the folder."""
+    run.close()
+    rmdir, looks = os.rmdir, [2]
+
+    def look_first(path: Any, *more: Any, **where: Any) -> None:
+        if looks[0]:
+            looks[0] -= 1
+            (run.folder / ".lock").touch()
+        rmdir(path, *more, **where)
+
+    monkeypatch.setattr(os, "rmdir", look_first)
+    RunFolder(run.folder).delete()
+    assert not run.folder.exists()
+    assert looks == [0]
+
+
 # -- the log --
 
 

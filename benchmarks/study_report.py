@@ -125,6 +125,9 @@ def _pulls() -> dict[str, dict[str, float]]:
 
 
 def _verdict(rows: list[tuple[str, Figures, Gain | None, Gain | None]]) -> str:
+    told_apart = sum(gain is not None and gain.interval is not None for _, _, gain, _ in rows)
+    if told_apart < len(rows) / 2:
+        return "One seed so far: what is chance and what is not cannot be told yet."
     better = [name for name, _, gain, _ in rows if gain and gain.clear and gain.spread.mean > 0]
     worse = [name for name, _, gain, _ in rows if gain and gain.clear and gain.spread.mean < 0]
     open_ = [name for name, _, gain, _ in rows if gain and not gain.clear and name != PLAIN]

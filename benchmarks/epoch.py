@@ -29,10 +29,10 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
-from torchvision import transforms
 
 from kd_engine import Recipe, Session, models
 from kd_engine import events as e
+from kd_engine._torchvision import import_torchvision
 
 HEADS = ("batch", "floor, s", "warm", "filling", "reference/warm", "reference")
 PAIRS = "resnet56:resnet20,wrn_40_2:wrn_16_1,resnet110:resnet8,vgg13:mobilenetv2"
@@ -174,6 +174,7 @@ class Samples(Dataset[tuple[Tensor, int]]):
 
     def __init__(self, images: np.ndarray, labels: np.ndarray) -> None:
         self.images, self.labels = images.transpose(0, 2, 3, 1), labels
+        transforms = import_torchvision().transforms
         self.transform = transforms.Compose(
             [
                 transforms.RandomCrop(SIZE, padding=4),

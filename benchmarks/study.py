@@ -27,7 +27,7 @@ from typing import Any
 
 HERE = Path(__file__).parent
 CELLS = HERE.parent / "docs" / "study" / "cells.jsonl"
-SEEDS = {"cifar10-resnet8": 3, "digits": 5, "cifar10-resnet20": 3, "scenes": 5}
+SEEDS = {"digits": 5, "cifar10-resnet8": 3, "scenes": 5, "cifar10-resnet20": 3}
 PLAIN = "plain"
 
 

@@ -19,8 +19,9 @@ from torch import Tensor, nn
 
 from kd_engine.activity import is_activity, place_of
 from kd_engine.backend import Backend
+from kd_engine.batches import Batch, Batches, Draw
 from kd_engine.cache import Place, Shelf, key_of
-from kd_engine.data import Batch, Batches, Data, Draw
+from kd_engine.data import Data
 from kd_engine.errors import StoreError
 from kd_engine.memory import Rows
 from kd_engine.recipe import ModelSection

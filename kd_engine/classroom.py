@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from kd_engine import card, graft, models, paths, weights
 from kd_engine import data as data_module
 from kd_engine.backend import Backend, seeded
+from kd_engine.batches import Batches
 from kd_engine.cached import CachedTeacher
-from kd_engine.data import Batches, Data
+from kd_engine.data import Data
 from kd_engine.errors import KdError
 from kd_engine.events import STUDENT
 from kd_engine.recipe import DataKnobs, DataSection, MethodSection, ModelSection, Recipe

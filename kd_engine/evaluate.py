@@ -18,7 +18,7 @@ from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
 from kd_engine.backend import Backend
-from kd_engine.data import Batches
+from kd_engine.batches import Batches
 from kd_engine.energy import Counter
 from kd_engine.models import count_macs, count_parameters
 

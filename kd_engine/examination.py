@@ -16,9 +16,9 @@ import numpy as np
 from torch import nn
 
 from kd_engine import card, energy, evaluate
+from kd_engine.batches import Batches
 from kd_engine.classroom import Classroom
 from kd_engine.corruptions import CORRUPTIONS, corrupted
-from kd_engine.data import Batches
 from kd_engine.errors import KdError, StoreError
 from kd_engine.events import STUDENT
 from kd_engine.final import EVALUATION, examine

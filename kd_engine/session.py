@@ -19,10 +19,11 @@ import torch
 from kd_engine import checkpoint, graft
 from kd_engine import events as e
 from kd_engine.backend import Backend, own_threads, seeded
+from kd_engine.batches import Batch
 from kd_engine.checkpoint import Change, Checkpoint
 from kd_engine.classroom import Alumnus, Classroom
 from kd_engine.commands import Command
-from kd_engine.data import Batch, labelled_plan, plan
+from kd_engine.data import labelled_plan, plan
 from kd_engine.errors import StoreError
 from kd_engine.events import Event
 from kd_engine.failures import explain

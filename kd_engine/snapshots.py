@@ -22,7 +22,8 @@ import numpy as np
 from torch import nn
 
 from kd_engine.backend import Backend
-from kd_engine.data import Batches, Subset
+from kd_engine.batches import Batches
+from kd_engine.data import Subset
 from kd_engine.evaluate import at_rest
 from kd_engine.probes import on_grid, places, to_heat
 from kd_engine.taps import Reader, Tap

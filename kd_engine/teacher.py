@@ -14,7 +14,7 @@ from torch import nn
 from kd_engine import evaluate
 from kd_engine.activity import is_activity, named, place_of
 from kd_engine.backend import Backend
-from kd_engine.data import Batch, Batches
+from kd_engine.batches import Batch, Batches
 from kd_engine.errors import KdError
 from kd_engine.sensitivity import GRADIENT, believed, sensitivity
 from kd_engine.signals import Shapes, Signals, together

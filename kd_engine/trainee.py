@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from kd_engine.backend import Backend
-from kd_engine.data import Batch
+from kd_engine.batches import Batch
 from kd_engine.lesson import LABEL, Lesson, Losses, term_names
 from kd_engine.methods import Method, create
 from kd_engine.optim import make_optimizer, set_rate

@@ -11,9 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
+from kd_engine.batches import Batches, Draw
 from kd_engine.data import (
-    Batches,
-    Draw,
     Subset,
     epoch_order,
     labelled_order,

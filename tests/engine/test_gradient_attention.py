@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from kd_engine.backend import Backend
-from kd_engine.data import Batch, Draw
+from kd_engine.batches import Batch, Draw
 from kd_engine.errors import KdError
 from kd_engine.lesson import Lesson
 from kd_engine.methods import Method, create

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from kd_engine.backend import Backend
-from kd_engine.data import Batch, Draw
+from kd_engine.batches import Batch, Draw
 from kd_engine.errors import KdError
 from kd_engine.lesson import LABEL, Lesson, term_names
 from kd_engine.methods import Method, create

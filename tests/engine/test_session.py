@@ -17,8 +17,9 @@ import torch
 from torch.nn import functional
 
 from kd_engine import events as e
+from kd_engine.batches import Batch, Batches, Draw
 from kd_engine.commands import AskProbe, Continue, Pause, SetKnob, StepOnce, Stop
-from kd_engine.data import Batch, Batches, Draw, Subset
+from kd_engine.data import Subset
 from kd_engine.models.cnn import Cnn
 from kd_engine.recipe import Recipe
 from kd_engine.session import Session

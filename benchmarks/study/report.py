@@ -1,5 +1,7 @@
 """Write docs/study.md and its pictures from the cells of the study: tables, gains with intervals, curves.
 
+    python -m benchmarks.study.report
+
 What a person has to say of the figures stands in docs/study/remarks.md and is taken in as it is.
 """
 
@@ -8,13 +10,14 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from benchmarks.chart import Bar, intervals, lines
-from benchmarks.study import CELLS, PLAIN, SEEDS
+from benchmarks.study.cells import CELLS, PLAIN, SEEDS, read_cells
 from kd_engine.statistics import Gain, paired, spread
 
-DOCS = CELLS.parent
+DOCS = CELLS.parents[1]
 KD = "kd"
 Figures = Mapping[int, Mapping[str, Any]]  # by seed
 
@@ -26,8 +29,8 @@ PUBLISHED = {
 }  # fmt: skip
 
 
-def write(cells: Mapping[str, Mapping[str, Any]]) -> None:
-    """Make the page and its pictures anew."""
+def write(cells: Mapping[str, Mapping[str, Any]], docs: Path = DOCS) -> None:
+    """Make the page and its pictures anew, in the folder `docs`."""
     settings: dict[str, dict[str, dict[int, Mapping[str, Any]]]] = defaultdict(lambda: defaultdict(dict))
     recipes: dict[str, Mapping[str, Any]] = {}
     for cell in cells.values():
@@ -37,34 +40,35 @@ def write(cells: Mapping[str, Mapping[str, Any]]) -> None:
     page = [_head()]
     for setting in SEEDS:
         if PLAIN in settings[setting]:
-            page.append(_setting(setting, settings[setting], recipes[setting]))
+            page.append(_setting(setting, settings[setting], recipes[setting], docs / "study"))
     page.append(_against_the_literature(settings))
-    remarks = DOCS / "remarks.md"
+    remarks = docs / "study" / "remarks.md"
     page.append(remarks.read_text(encoding="utf-8") if remarks.exists() else "")
-    (DOCS.parent / "study.md").write_text("\n".join(page).rstrip() + "\n", encoding="utf-8")
-    print(f"wrote {DOCS.parent / 'study.md'}")
+    (docs / "study.md").write_text("\n".join(page).rstrip() + "\n", encoding="utf-8")
+    print(f"wrote {docs / 'study.md'}")
 
 
 def _head() -> str:
     return """# Which methods help, and by how much?
 
 Written by `python -m benchmarks.study --cifar FOLDER --teacher FILE`, from the recipes in
-`benchmarks/recipes`; cell by cell in [study/cells.jsonl](study/cells.jsonl). The same command on a CPU gives
-the same figures bit for bit (`--again` compares).
+`benchmarks/study/recipes`; cell by cell in [study/cells.jsonl](study/cells.jsonl). The same command on a CPU
+gives the same figures bit for bit (`--again` compares).
 
 **Protocol.** Top-1 on the test part, which a run touches once, at its end; weights of the *last* epoch; mean
 ± standard deviation over seeds, which vary initial weights and the order of batches. Gains are paired by
 seed, with Student's 95 % interval; they are not corrected for the number of methods. *Best* is the epoch that
 was best on the validation part. Every method has its published weight and settings (see
-`benchmarks/recipes/contenders.json`): nothing was tuned here. Methods with a first stage (ab, fsp, ft) spend
-a quarter of the epochs on it; `assistant` and `born-again` train two students and so take twice as long.
-These runs are short: they tell who learns faster from little, not who ends highest after 240 epochs. *Pull*
-is the length of the gradient of a method's weighted loss over that of the label loss, on one batch at the
-initial weights (`python -m benchmarks.pull`).
+`benchmarks/study/recipes/contenders.json`): nothing was tuned here. Methods with a first stage (ab, fsp, ft)
+spend a quarter of the epochs on it; `assistant` and `born-again` train two students and so take twice as
+long. These runs are short: they tell who learns faster from little, not who ends highest after 240 epochs.
+*Pull* is the length of the gradient of a method's weighted loss over that of the label loss, on one batch at
+the initial weights (`python -m benchmarks.study.pull`).
 """
 
 
-def _setting(name: str, contenders: Mapping[str, Figures], recipe: Mapping[str, Any]) -> str:
+def _setting(name: str, contenders: Mapping[str, Figures], recipe: Mapping[str, Any], folder: Path) -> str:
+    """A setting's table, pictures (into the folder) and verdict."""
     plain = contenders[PLAIN]
     rows = []
     for contender, figures in contenders.items():
@@ -94,7 +98,7 @@ def _setting(name: str, contenders: Mapping[str, Figures], recipe: Mapping[str, 
         "same as the teacher",
         "pull",
     )
-    pulls = _pulls().get(name, {})
+    pulls = _pulls(folder).get(name, {})
     table = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
     for contender, figures, over_plain, over_kd in rows:
         cells = [contender, _spread(figures, "top1"), _spread(figures, "best")]
@@ -111,15 +115,15 @@ def _setting(name: str, contenders: Mapping[str, Figures], recipe: Mapping[str, 
         f"{name}-curves": lines(_curves(contenders, rows), f"{name}: top-1 on validation, %", "epoch"),
     }
     for file, svg in pictures.items():
-        (DOCS / f"{file}.svg").write_text(svg, encoding="utf-8")
+        (folder / f"{file}.svg").write_text(svg, encoding="utf-8")
     shown = "\n".join(f"![{file}](study/{file}.svg)" for file in pictures)
     title = recipe["name"].removesuffix(f": {PLAIN}")
     return "\n\n".join((f"## {title}", what, "\n".join(table), shown, _verdict(rows))) + "\n"
 
 
-def _pulls() -> dict[str, dict[str, float]]:
-    """By setting and contender; see benchmarks.pull."""
-    file = DOCS / "pull.json"
+def _pulls(folder: Path) -> dict[str, dict[str, float]]:
+    """By setting and contender; see benchmarks.study.pull."""
+    file = folder / "pull.json"
     found: dict[str, dict[str, float]] = json.loads(file.read_text()) if file.exists() else {}
     return found
 
@@ -218,12 +222,5 @@ def _rank_correlation(one: list[float], other: list[float]) -> float:
     return float(spearmanr(one, other).statistic)
 
 
-def main() -> None:
-    """Only the page, from the cells that there are."""
-    lines_ = CELLS.read_text(encoding="utf-8").splitlines()
-    found = [json.loads(line) for line in lines_ if line.strip()]
-    write({f"{cell['setting']}/{cell['contender']}/{cell['seed']}": cell for cell in found})
-
-
-if __name__ == "__main__":
-    main()
+if __name__ == "__main__":  # only the page, from the cells that there are
+    write(read_cells())

@@ -1,7 +1,7 @@
 """How hard does each method pull at the student, beside its labels? Written to docs/study/pull.json for the
 study.
 
-    python -m benchmarks.pull [--cifar FOLDER --teacher FILE]
+    python -m benchmarks.study.pull [--cifar FOLDER --teacher FILE]
 
 The figure is the length of the gradient of the methods' weighted losses on the student's own weights over
 that of the label loss at weight 1, on one batch, at the student's initial weights. Published weights were
@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.study import CELLS, cells, placed
+from benchmarks.study.cells import CELLS, cells, placed
 from kd_engine import Recipe
 from kd_engine.classroom import Classroom
 from kd_engine.data import plan

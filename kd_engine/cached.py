@@ -21,7 +21,7 @@ from kd_engine.activity import is_activity, place_of
 from kd_engine.backend import Backend
 from kd_engine.batches import Batch, Batches, Draw
 from kd_engine.cache import Place, Shelf, key_of
-from kd_engine.data import Data
+from kd_engine.data import Data, PartName
 from kd_engine.errors import StoreError
 from kd_engine.memory import Rows
 from kd_engine.recipe import ModelSection
@@ -38,7 +38,6 @@ LARGEST = 65504.0  # in half precision
 SHARE = 0.5  # of the budget that one run may take
 
 Mode = Literal["off", "memory", "disk"]
-Part = Literal["train", "validation", "test"]
 
 
 class Room(Protocol):
@@ -47,7 +46,7 @@ class Room(Protocol):
     backend: Backend
     data: Data
 
-    def batches(self, part: Part) -> Batches: ...
+    def batches(self, part: PartName) -> Batches: ...
 
 
 class CachedTeacher(LiveTeacher):
@@ -56,7 +55,6 @@ class CachedTeacher(LiveTeacher):
     def __init__(self, model: Model, section: ModelSection, room: Room, mode: Mode, budget_mb: int) -> None:
         super().__init__(model, room.backend)
         self._notes: list[Note] = []
-        self.asked = self.known = 0  # samples: in all, and answered from what was kept
         self._room, self._data = room, room.data
         self._mode, self._budget = mode, budget_mb * 10**6
         machine = (room.backend.device.type, str(room.backend.dtype), torch.__version__)
@@ -98,7 +96,6 @@ class CachedTeacher(LiveTeacher):
         for name, (kept, _) in self._kept.items():
             words[name], found = kept.get(rows)
             there &= found
-        self.asked, self.known = self.asked + len(rows), self.known + int(there.sum())
         missing = np.flatnonzero(~there)
         if len(missing):
             fresh = self._fresh(batch.inputs, missing)

@@ -9,7 +9,7 @@ import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -18,7 +18,7 @@ from kd_engine import data as data_module
 from kd_engine.backend import Backend, seeded
 from kd_engine.batches import Batches
 from kd_engine.cached import CachedTeacher
-from kd_engine.data import Data
+from kd_engine.data import Data, PartName
 from kd_engine.errors import KdError
 from kd_engine.events import STUDENT
 from kd_engine.recipe import DataKnobs, DataSection, MethodSection, ModelSection, Recipe
@@ -29,7 +29,6 @@ from kd_engine.tasks import Task
 from kd_engine.teacher import LiveTeacher, Model, Teachers
 from kd_engine.trainee import Trainee
 
-Part = Literal["train", "validation", "test"]
 Progress = Callable[[str, float | None], None]
 
 
@@ -64,9 +63,9 @@ class Classroom:
         dataset = find("datasets", recipe.data.dataset)
         self.task: Task = find("tasks", dataset.task)()
         self.notes: list[str] = []  # what the user should hear of the models that were made
-        self._batches: dict[Part, Batches] = {}
+        self._batches: dict[PartName, Batches] = {}
 
-    def batches(self, part: Part) -> Batches:
+    def batches(self, part: PartName) -> Batches:
         """Inputs and targets of "train", "validation" or "test" on the device."""
         if part not in self._batches:
             self._batches[part] = self.data.batches(part, self.backend.device)

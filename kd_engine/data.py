@@ -21,6 +21,7 @@ from kd_engine.errors import DataError
 from kd_engine.tasks import UNLABELLED
 
 Normalize = Literal["auto", "imagenet", "half"]
+PartName = Literal["train", "validation", "test"]
 
 # Lots drawn from one seed for different ends must differ: each end has its number.
 SUBSET, VALIDATION, LABELLED, ORDER, VIEW, LABELLED_ORDER = range(6)
@@ -95,9 +96,7 @@ class Data:
     def labelled(self) -> np.ndarray:
         return self.train.labelled
 
-    def batches(
-        self, part: Literal["train", "validation", "test"], device: torch.device | str = "cpu"
-    ) -> Batches:
+    def batches(self, part: PartName, device: torch.device | str = "cpu") -> Batches:
         """Inputs and targets of one part, on `device`; only the training part has views other than 0."""
         augment: Augment = self.augment if part == "train" else "none"
         return Batches(

@@ -11,8 +11,9 @@ import torch
 from torch import nn
 
 from kd_engine import evaluate, looking, snapshots
-from kd_engine.classroom import Classroom, Part
+from kd_engine.classroom import Classroom
 from kd_engine.commands import AskProbe
+from kd_engine.data import PartName
 from kd_engine.errors import KdError
 from kd_engine.probes import Probe
 from kd_engine.registry import discover
@@ -30,7 +31,7 @@ class Gallery:
         self._room = room
         self._teacher = teacher
         self._student = student  # for its taps and shapes; who is looked at is said at each call
-        self.part: Part = "validation" if len(room.data.validation) else "train"
+        self.part: PartName = "validation" if len(room.data.validation) else "train"
         self._indices = snapshots.choose(getattr(room.data, self.part))
 
     def samples(self) -> dict[str, np.ndarray]:
@@ -126,7 +127,7 @@ def keep(run: RunFolder, name: str, arrays: dict[str, np.ndarray]) -> str:
     return str(run.write(name, lambda temporary: snapshots.save(temporary, arrays)))
 
 
-def _part(name: str) -> Part:
+def _part(name: str) -> PartName:
     for part in ("train", "validation", "test"):
         if part == name:
             return part

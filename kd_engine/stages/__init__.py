@@ -26,6 +26,20 @@ class StageKnobs(Knobs):
     )
 
 
+def label_weight(default: float) -> Any:
+    """The knob of stages that have methods beside the label loss."""
+    return knob(
+        default,
+        "How much the plain label loss counts beside the methods.",
+        label="Label loss",
+        low=0,
+        high=10,
+        scale="log",
+        live=True,
+        unit="weight",
+    )
+
+
 @dataclass(frozen=True)
 class Learner:
     """One student of a stage. path: where its weights stand in the recipe, so that live knobs find it.

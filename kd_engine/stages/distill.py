@@ -8,20 +8,11 @@ from typing import Literal
 from kd_engine.events import STUDENT
 from kd_engine.knobs import knob
 from kd_engine.recipe import StageSection
-from kd_engine.stages import Learner, Stage, StageKnobs, learner, rivals
+from kd_engine.stages import Learner, Stage, StageKnobs, label_weight, learner, rivals
 
 
 class DistillKnobs(StageKnobs):
-    label_weight: float = knob(
-        0.1,
-        "How much the plain label loss counts beside the methods.",
-        label="Label loss",
-        low=0,
-        high=10,
-        scale="log",
-        live=True,
-        unit="weight",
-    )
+    label_weight: float = label_weight(0.1)
     taught_by: Literal["teacher", "previous"] = knob(
         "teacher",
         "Who teaches: the recipe's teacher, or the student of the stage before, as with a teacher assistant "

@@ -7,20 +7,11 @@ from dataclasses import replace
 from kd_engine.events import STUDENT
 from kd_engine.knobs import knob
 from kd_engine.recipe import StageSection
-from kd_engine.stages import Learner, Stage, StageKnobs, learner, rivals
+from kd_engine.stages import Learner, Stage, StageKnobs, label_weight, learner, rivals
 
 
 class MutualKnobs(StageKnobs):
-    label_weight: float = knob(
-        1.0,
-        "How much the plain label loss counts beside the methods.",
-        label="Label loss",
-        low=0,
-        high=10,
-        scale="log",
-        live=True,
-        unit="weight",
-    )
+    label_weight: float = label_weight(1.0)
     peers: int = knob(
         1, "How many others learn beside the student, each from weights of its own.", low=1, high=7
     )

@@ -1,11 +1,13 @@
 """Turn draws of samples into batches: gathered, changed as their views say, normalised, on the device.
 
-Pixels in memory are put on the device once, as uint8; others are read ahead of who asks.
+Pixels in memory are put on the device once, as uint8; others are read ahead of who asks, by several threads.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable
+import os
+from collections import deque
+from collections.abc import Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from itertools import islice
@@ -20,6 +22,11 @@ from kd_engine.datasets import Resident, Triple
 
 if TYPE_CHECKING:
     from kd_engine.data import Subset
+
+# PIL opens a picture holding Python's lock, and decodes it without: three quarters of the time for pictures
+# of 224 pixels, half of it for 64. So more than a few readers would wait for each other, not for a core.
+READERS = min(8, os.cpu_count() or 1)
+AHEAD = 2  # batches that are read while one is used
 
 
 class Draw(NamedTuple):
@@ -71,29 +78,33 @@ class Batches:
         return self.inputs(indices, views), self.targets(indices)
 
     def inputs(self, indices: np.ndarray, views: np.ndarray | None = None) -> Tensor:
-        images = self._gather(indices)
-        if views is not None:
-            images = augmented(images, self.subset.indices[indices], views, self.seed, self.augment)
-        return (images.float() - self._mean).mul_(self._scale)  # grey becomes three channels here
+        return self._shown(self._gather(indices), indices, views)
 
     def targets(self, indices: np.ndarray) -> Tensor:
         return self._targets[torch.from_numpy(indices)].to(self.device, non_blocking=True)
 
     def stream(self, draws: Iterable[Draw]) -> Generator[Batch, None, None]:
-        """Each draw with its inputs and targets, in order. What is not in memory is read ahead, by a thread
-        that ends with the generator: close it when leaving early."""
+        """Each draw with its inputs and targets, in order. What is not in memory is read ahead, by threads
+        that end with the generator: close it when leaving early."""
         if self._pixels is not None:
             for draw in draws:
                 yield Batch(draw, *self(*draw))
             return
-        with closing(_ahead(lambda draw: Batch(draw, *self(*draw)), draws)) as made:
-            yield from made
+        with closing(_ahead(self.subset, draws, self.device)) as read:
+            for draw, images in read:
+                yield Batch(draw, self._shown(images, *draw), self.targets(draw.indices))
 
     def all(self, batch_size: int) -> Generator[Batch, None, None]:
         """Every sample once, in order, unchanged: for evaluation."""
         numbers = np.arange(len(self))
         cuts = range(batch_size, len(self), batch_size)
         return self.stream(Draw(part, np.zeros_like(part)) for part in np.split(numbers, cuts) if len(part))
+
+    def _shown(self, images: Tensor, indices: np.ndarray, views: np.ndarray | None) -> Tensor:
+        """The views of uint8 images on the device, normalised: never the images' own memory."""
+        if views is not None:
+            images = augmented(images, self.subset.indices[indices], views, self.seed, self.augment)
+        return (images.float() - self._mean).mul_(self._scale)  # grey becomes three channels here
 
     def _resident(self) -> tuple[Tensor | None, np.ndarray]:
         """The pixels on the device, if they are in memory, and each sample's row among them."""
@@ -113,18 +124,78 @@ class Batches:
         return self._pixels.index_select(0, torch.from_numpy(self._rows[indices]).to(self.device))
 
 
+class _Room:
+    """Pixels of a batch on their way to the device, for one batch after the other."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._pixels = torch.empty(0)
+        self._left: torch.cuda.Event | None = None  # when what was in it is on the device
+
+    def hold(self, shape: tuple[int, ...]) -> Tensor:
+        """A host tensor (n, 3, S, S) uint8 to be filled. Waits until what was in it is on its way."""
+        if self._left is not None:
+            self._left.synchronize()
+        if self._pixels.shape[1:] != shape[1:] or len(self._pixels) < shape[0]:
+            self._pixels = torch.empty(shape, dtype=torch.uint8, pin_memory=self._device.type == "cuda")
+        return self._pixels[: shape[0]]
+
+    def send(self, pixels: Tensor) -> Tensor:
+        """What `hold` gave, filled, on the device; on the CPU the very same."""
+        there = pixels.to(self._device, non_blocking=True)
+        if self._device.type == "cuda":
+            self._left = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            self._left.record()
+        return there
+
+
+class _Reading(NamedTuple):
+    """A batch that is being read: where to, and by whom."""
+
+    draw: Draw
+    room: _Room
+    pixels: Tensor
+    shares: list[Future[None]]
+
+
 def _ahead(
-    make: Callable[[Draw], Batch], draws: Iterable[Draw], depth: int = 2
-) -> Generator[Batch, None, None]:
-    """`make` of each draw, in order, up to `depth` of them ahead of who asks."""
+    subset: Subset, draws: Iterable[Draw], device: torch.device
+) -> Generator[tuple[Draw, Tensor], None, None]:
+    """Each draw with its images, uint8, in order; AHEAD more are being read. Images are good until the next
+    are asked for.
+
+    The threads only read: memory is held, sent and waited for by who asks, so that nothing happens on the
+    device at a time of which its owner does not know.
+    """
     rest = iter(draws)
-    with ThreadPoolExecutor(1, thread_name_prefix="kd-data") as worker:
-        waiting: list[Future[Batch]] = [worker.submit(make, draw) for draw in islice(rest, depth)]
+    rooms = deque(_Room(device) for _ in range(AHEAD + 2))  # one is used, and one may be on its way
+    with ThreadPoolExecutor(READERS, thread_name_prefix="kd-data") as readers:
+        waiting: deque[_Reading] = deque()
+
+        def begin(draw: Draw) -> None:
+            rooms.rotate(-1)
+            pixels = rooms[0].hold((len(draw.indices), 3, subset.size, subset.size))
+            shares = np.array_split(np.arange(len(draw.indices)), READERS)
+            begun = [readers.submit(_read, subset, draw, share, pixels) for share in shares if len(share)]
+            waiting.append(_Reading(draw, rooms[0], pixels, begun))
+
         try:
+            for draw in islice(rest, AHEAD):
+                begin(draw)
             while waiting:
-                made = waiting.pop(0).result()
-                waiting.extend(worker.submit(make, draw) for draw in islice(rest, 1))
-                yield made
+                first = waiting[0]
+                for share in first.shares:
+                    share.result()
+                waiting.popleft()
+                for draw in islice(rest, 1):
+                    begin(draw)
+                yield first.draw, first.room.send(first.pixels)
         finally:
-            for future in waiting:
-                future.cancel()
+            for reading in waiting:
+                for share in reading.shares:
+                    share.cancel()
+
+
+def _read(subset: Subset, draw: Draw, share: np.ndarray, pixels: Tensor) -> None:
+    """Some samples of a batch, neighbours in it, to their places."""
+    pixels.numpy()[share[0] : share[-1] + 1] = subset.images(draw.indices[share])

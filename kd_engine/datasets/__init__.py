@@ -49,7 +49,7 @@ class Part(Protocol):
     def __len__(self) -> int: ...
 
     def images(self, indices: np.ndarray) -> np.ndarray:
-        """(n, 3, size, size) uint8, RGB, for the given sample indices."""
+        """(n, 3, size, size) uint8, RGB, for the given sample indices. Several threads may ask at once."""
         ...
 
     def masks(self, indices: np.ndarray) -> np.ndarray | None:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
-from kd_engine.batches import Batches, Draw
+from kd_engine.batches import AHEAD, Batches, Draw
 from kd_engine.data import (
     Subset,
     epoch_order,
@@ -263,38 +263,84 @@ def test_grey_pixels_become_three_channels():
     np.testing.assert_allclose(undone[:, 0], undone[:, 2], atol=1e-5)
 
 
-def test_what_is_read_from_disk_gives_the_same_batches_from_one_thread_that_ends():
+def test_what_is_read_from_disk_gives_the_same_batches_from_threads_that_end():
     data = loaded()
     lazy = OnDemand(data.train)
     draws = plan(100, 16, 0, 0, views=8)
     eager, streamed = (
         Batches(Subset(one, np.arange(100)), MEAN, STD, augment="crop-flip") for one in (data.train, lazy)
     )
-    both = zip(eager.stream(draws), streamed.stream(draws), strict=True)
-    for (draw, *one), (same, *two) in both:
+    kept = list(streamed.stream(draws))  # all of them: a place that is filled again must not show
+    for (draw, *one), (same, *two) in zip(eager.stream(draws), kept, strict=True):
         assert draw is same
         assert torch.equal(one[0], two[0])
         assert torch.equal(one[1], two[1])
-    assert len(lazy.threads) == 1
-    assert threading.current_thread().name not in lazy.threads
+    assert lazy.threads
+    assert all(name.startswith("kd-data") for name in lazy.threads)
 
 
-def test_a_stream_that_is_left_early_leaves_no_thread_and_can_be_begun_again():
+def test_several_readers_share_a_batch(monkeypatch: pytest.MonkeyPatch):
+    """Three threads meet while reading; the last batch has fewer samples than there are readers."""
+    monkeypatch.setattr("kd_engine.batches.READERS", 3)
+    meeting = threading.Barrier(3)
+    lazy = OnDemand(part((25, 25)))
+    images, shares = lazy.images, []
+
+    def meet(indices: np.ndarray) -> np.ndarray:
+        shares.append(indices.tolist())
+        if len(indices) == 8:
+            meeting.wait(timeout=5)
+        return images(indices)
+
+    lazy.images = meet
+    draws = [Draw(rows, np.zeros_like(rows)) for rows in np.split(np.arange(50)[::-1].copy(), [24, 48])]
+    batches = Batches(Subset(lazy, np.arange(50)), MEAN, STD)
+    for draw, inputs, _ in batches.stream(draws):
+        assert torch.equal(inputs, Batches(Subset(lazy.resident, np.arange(50)), MEAN, STD)(draw.indices)[0])
+    assert sorted(map(len, shares)) == [1, 1, *[8] * 6]
+    assert len(lazy.threads) == 3
+
+
+@pytest.mark.parametrize("used", [0, 1, 3])
+def test_a_stream_that_is_left_early_leaves_no_thread_and_can_be_begun_again(used: int):
     lazy = Batches(Subset(OnDemand(part((50, 50))), np.arange(100)), MEAN, STD)
     draws = plan(100, 10, 0, 0)
     stream = lazy.stream(draws)
-    next(stream)
+    for _ in range(used):
+        next(stream)
     stream.close()
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("kd-data")]
     assert len(list(lazy.stream(draws))) == 10
 
 
-def test_an_error_while_reading_ahead_reaches_who_asks():
-    lazy = Batches(Subset(OnDemand(part((5, 5))), np.arange(10)), MEAN, STD)
-    stream = lazy.stream([Draw(np.array([0]), np.array([0])), Draw(np.array([99]), np.array([0]))])
+def test_no_more_is_read_ahead_than_asked_for():
+    """Draws are taken one by one, so that an epoch that is left has not been read to its end."""
+    taken = []
+
+    def draws():
+        for draw in plan(100, 10, 0, 0):
+            taken.append(draw)
+            yield draw
+
+    stream = Batches(Subset(OnDemand(part((50, 50))), np.arange(100)), MEAN, STD).stream(draws())
+    assert len(taken) == 0
     next(stream)
+    assert len(taken) == 1 + AHEAD
+    stream.close()
+
+
+@pytest.mark.parametrize("bad", [0, 1, 3])
+def test_an_error_while_reading_ahead_reaches_who_asks_in_its_turn(bad: int):
+    """Also when only the last of a batch's readers fails; no thread is left."""
+    lazy = Batches(Subset(OnDemand(part((5, 5))), np.arange(10)), MEAN, STD)
+    draws = [Draw(np.arange(9), np.zeros(9, int)) for _ in range(5)]
+    draws[bad] = Draw(np.array([*range(8), 99]), np.zeros(9, int))
+    stream = lazy.stream(draws)
+    for _ in range(bad):
+        next(stream)
     with pytest.raises(IndexError):
         next(stream)
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("kd-data")]
 
 
 def test_everything_in_order_for_evaluation():

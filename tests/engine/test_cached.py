@@ -12,10 +12,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kd_engine import cached
+from kd_engine import cached, models
 from kd_engine import events as e
 from kd_engine.cache import Shelf
-from kd_engine.cached import CachedTeacher, Halves, Highest
+from kd_engine.cached import CHUNK, CachedTeacher, Halves, Highest
 from kd_engine.classroom import Classroom
 from kd_engine.data import plan
 from kd_engine.recipe import Recipe
@@ -137,6 +137,22 @@ def test_answers_do_not_depend_on_the_batch_they_were_asked_in(teacher: Path, tm
     assert said.classifier is not None
     one.close()
     other.close()
+
+
+ZOO = ("resnet8", "wrn_16_1", "vgg8", "mobilenetv2", "shufflenetv1", "shufflenetv2", "vit-tiny")
+
+
+@pytest.mark.parametrize("name", ZOO)
+def test_every_family_says_the_same_of_an_image_in_any_batch(name: str) -> None:
+    torch.manual_seed(0)
+    model = models.create(name, 10, 32).to(memory_format=torch.channels_last).eval()
+    images = torch.randn(2 * CHUNK, 3, 32, 32).contiguous(memory_format=torch.channels_last)
+    with torch.no_grad():
+        whole = model(images)
+        for part in (range(CHUNK), range(CHUNK, 2 * CHUNK), np.resize([7, 40], CHUNK)):
+            rows = torch.as_tensor(np.array(part))
+            alone = model(images[rows].contiguous(memory_format=torch.channels_last))
+            assert torch.equal(alone, whole[rows])
 
 
 def test_kept_answers_that_are_not_what_the_teacher_says_are_made_anew(

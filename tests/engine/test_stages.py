@@ -83,9 +83,20 @@ def test_a_born_again_student_begins_anew_and_needs_no_teacher_of_the_recipe(tmp
     assert all("agreement" in event.validation for event in tiny.of(e.EpochDone, told)[1:])
 
 
-@pytest.mark.parametrize("stop_at", range(1, 3 * tiny.STEPS, 2))
-def test_stopped_anywhere_in_a_chain_it_goes_on_bit_for_bit(tmp_path: Path, stop_at: int) -> None:
-    recipe = staged(ASSISTANT, TAUGHT, {**TAUGHT, "start": "fresh"})
+CHAIN = (ASSISTANT, TAUGHT, {**TAUGHT, "start": "fresh"})
+PEERS = ({**MUTUAL, "peers": 2, "rivals": [tiny.PLAIN]},)
+
+
+@pytest.mark.parametrize(
+    ("stages", "stop_at"),
+    [(CHAIN, step) for step in range(1, 3 * tiny.STEPS, 2)]
+    + [(PEERS, step) for step in (1, tiny.STEPS, tiny.STEPS + 1)],
+    ids=lambda value: value if isinstance(value, int) else value[0]["stage"],
+)
+def test_stopped_anywhere_it_goes_on_bit_for_bit(
+    tmp_path: Path, stages: tuple[dict[str, Any], ...], stop_at: int
+) -> None:
+    recipe = staged(*stages)
     whole = tiny.run(recipe, tmp_path)
     session = Session(recipe, tmp_path)
     for event in session:

@@ -19,8 +19,7 @@ demo: $(READY)
 	QT_QPA_PLATFORM=offscreen $(PY) -m kd_gui.demo
 
 bench: $(READY)
-	@set -e; for script in benchmarks/[!_]*.py; do \
-		echo "== $$script"; QT_QPA_PLATFORM=offscreen $(PY) -m "benchmarks.$$(basename $$script .py)"; done
+	QT_QPA_PLATFORM=offscreen $(PY) -m benchmarks $(ARGS)
 
 check: $(READY)
 	$(PY) -m ruff format --check .

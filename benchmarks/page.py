@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from benchmarks.figures import AIM, MISSED, MUST, Figure, number, written
+from benchmarks.figures import AIM, MISSED, MUST, Figure, written
 from benchmarks.ledger import Entry
 
 HEAD = """# What it costs

@@ -1,6 +1,6 @@
 """How quickly does the window answer while a run trains, and what does watching cost the training?
 
-    python -m benchmarks.window [--seconds 60] [--recipe quickstart]
+    python -m benchmarks.window [--seconds 60] [--recipe quickstart] [--json FILE]
 
 Opens the real window (offscreen unless a platform is set), starts the recipe with more epochs than fit, and
 posts an event to the GUI thread every 10 ms from another thread: the time until it is handled is the
@@ -10,12 +10,12 @@ compared. Each figure is of one run.
 
 from __future__ import annotations
 
-import argparse
 import os
 import statistics
 import tempfile
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +24,8 @@ os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 
 from PySide6.QtCore import QCoreApplication, QEvent, QObject, QTimer
 
+from benchmarks import figures
+from benchmarks.figures import Figure
 from kd_engine import commands, remote
 from kd_engine.events import STUDENT, StepDone
 from kd_engine.recipe import read_document, set_at
@@ -145,17 +147,28 @@ def without_window(recipe: str, seconds: float, runs: Path) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = figures.parser(__doc__)
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--recipe", default="quickstart")
     asked = parser.parse_args()
+    seconds = 3.0 if asked.small else asked.seconds
     with tempfile.TemporaryDirectory() as runs:
-        late, watched = with_window(asked.recipe, asked.seconds, Path(runs))
-        alone = without_window(asked.recipe, asked.seconds, Path(runs))
-    p50, p99 = np.percentile(late, [50, 99])
-    print(f"event loop, {len(late)} questions while training: median {p50:.1f} ms,")
-    print(f"  99th percentile {p99:.1f} ms (asked for: 50), worst {max(late):.1f} ms (asked for: 250)")
-    print(f"training: {watched:,.0f} images/s with the window, {alone:,.0f} without: {watched / alone:.0%}")
+        late, watched = with_window(asked.recipe, seconds, Path(runs))
+        alone = without_window(asked.recipe, seconds, Path(runs))
+    figures.hand_over(summed_up(late, watched, alone), asked.json)
+
+
+def summed_up(late_ms: Sequence[float], watched: float, alone: float) -> list[Figure]:
+    """watched, alone: images a second with the window and without."""
+    p50, p99 = np.percentile(late_ms, [50, 99])
+    case, asked = "while a run trains", f"{len(late_ms):,} questions, median {p50:.1f} ms"
+    rates = f"{watched:,.0f} images/s with the window, {alone:,.0f} without"
+    share = 100 * watched / alone
+    return [
+        Figure("event loop, 99th percentile", float(p99), "ms", must=16, case=case, note=asked),
+        Figure("event loop, worst", max(late_ms), "ms", must=50, case=case),
+        Figure("training with the window open", share, "%", must=92, aim=97, better="more", note=rates),
+    ]
 
 
 if __name__ == "__main__":

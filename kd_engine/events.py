@@ -240,6 +240,9 @@ class RunFailed(Event):
 
 
 KINDS: dict[str, type[Event]] = {kind.__name__: kind for kind in Event.__subclasses__()}
+FIELDS = {
+    kind: ("event", *(f.name for f in fields(kind))) for kind in KINDS.values()
+}  # as `to_json` has them
 ENDS = (RunDone, RunStopped, RunFailed)
 
 
@@ -254,5 +257,10 @@ def from_json(data: dict[str, Any]) -> Event | None:
     kind = KINDS.get(data.get("event", ""))
     if kind is None:
         return None
-    known = {f.name for f in fields(kind)}
-    return kind(**{name: value for name, value in data.items() if name in known})
+    known = FIELDS[kind]
+    if tuple(data) == known:  # nearly always: a log has thousands, and a frozen __init__ sets one by one
+        event = object.__new__(kind)
+        event.__dict__.update(data)
+        del event.__dict__["event"]
+        return event
+    return kind(**{name: value for name, value in data.items() if name in known and name != "event"})

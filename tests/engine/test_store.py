@@ -329,6 +329,20 @@ def test_a_line_that_tells_nothing_is_passed_over(run: RunFolder, line: bytes) -
     assert messages(run) == ["before", "after"]
 
 
+def test_what_json_writes_and_a_stricter_reader_refuses_is_read(run: RunFolder) -> None:
+    told = [notice("half a surrogate \ud800"), e.KnobChanged(step=1, path="p", old=float("inf"), new=1e-320)]
+    for event in told:
+        run.append(event)
+    assert list(run.events()) == told
+
+
+def test_an_event_is_read_into_values_of_its_own() -> None:
+    told = e.to_json(notice("hello"))
+    event = e.from_json(told)
+    told["message"] = "other"
+    assert e.to_json(event)["message"] == "hello"  # type: ignore[arg-type]
+
+
 def test_fields_of_a_newer_version_are_dropped(run: RunFolder) -> None:
     newer = {**e.to_json(notice("hello")), "mood": "good"}
     run.path(EVENTS).write_text(json.dumps(newer) + "\n")

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
+
+import numpy as np
 
 MEANINGFUL_SECONDS = 2.0  # of steps seen, before a guess at the end is worth showing
 MEANINGFUL_SHARE = 0.02
+RECENT = 64  # steps over which the pace is measured
 
 
 class Clock:
@@ -15,16 +19,21 @@ class Clock:
         self.active = 0.0
         self._last: float | None = None  # the time up to which work is counted; None while it stands still
         self._first: tuple[float, int] | None = None  # (active, step) where the pace starts to be measured
-        self._recent: deque[tuple[float, int]] = deque(maxlen=64)
+        self._recent: deque[tuple[float, int]] = deque(maxlen=RECENT)
 
     def step(self, time: float, step: int) -> None:
         """`step` was reached at `time`, in seconds since the epoch."""
-        if self._last is not None:
-            self.active += max(time - self._last, 0.0)
-        self._last = time
-        self._recent.append((self.active, step))
+        self.steps([time], [step])
+
+    def steps(self, times: Sequence[float], steps: Sequence[int]) -> None:
+        """Each of `steps` was reached at its time, one after the other."""
+        began = times[0] if self._last is None else self._last
+        worked = np.maximum(np.diff(times, prepend=began), 0.0)
+        active = np.cumsum(np.concatenate(([self.active], worked)))[1:]
+        self.active, self._last = float(active[-1]), times[-1]
         if self._first is None:
-            self._first = (self.active, step)
+            self._first = (float(active[0]), steps[0])
+        self._recent.extend(zip(active[-RECENT:].tolist(), steps[-RECENT:], strict=True))
 
     def pause(self, time: float) -> None:
         if self._last is not None:

@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
+FEW = 256  # points that a plain loop smooths as quickly as anything
+BLOCK = 64
+
 
 class Curve:
     """Points (x, y) with x rising, appended at the end. Points whose y is not finite are left out.
@@ -34,9 +37,10 @@ class Curve:
     def y(self) -> Floats:
         return self._points[1, : self.size]
 
-    def extend(self, x: Sequence[float], y: Sequence[float]) -> None:
+    def extend(self, x: Sequence[float] | Floats, y: Sequence[float] | Floats) -> None:
         """Append points; `x` goes on from where the curve ends."""
-        new = np.array((x, y), dtype=np.float64)
+        new = np.empty((2, len(x)))
+        new[0], new[1] = x, y
         new = new[:, np.isfinite(new[1])]
         end = self.size + new.shape[1]
         if end > self._points.shape[1]:
@@ -79,13 +83,49 @@ class Smoother:
             self._append(self._smooth(curve, weight, breaks))
         return self._out[: self._done]
 
-    def _smooth(self, curve: Curve, weight: float, breaks: tuple[float, ...]) -> list[float]:
+    def _smooth(self, curve: Curve, weight: float, breaks: tuple[float, ...]) -> Floats:
+        """The new points, stretch by stretch: from one break to the next."""
+        x, y = curve.x[self._done :], curve.y[self._done :]
+        if x.size < FEW:
+            return np.array(self._one_by_one(x, y, weight, breaks))
+        out, begin = [], 0
+        while begin < x.size:
+            before = self._next_break
+            while self._next_break < len(breaks) and x[begin] > breaks[self._next_break]:
+                self._next_break += 1
+            if self._next_break > before:
+                self._mean, self._left = 0.0, 1.0
+            last = self._next_break == len(breaks)
+            end = x.size if last else int(np.searchsorted(x, breaks[self._next_break], side="right"))
+            out.append(self._blocks(y[begin:end], weight))
+            begin = end
+        return np.concatenate(out)
+
+    def _blocks(self, y: Floats, weight: float) -> Floats:
+        """The means after each of `y`, in blocks: within one, each mean is a sum over the block, with powers
+        of the weight; from block to block only the last is carried on."""
+        ages = np.arange(BLOCK)
+        within = np.tril((1.0 - weight) * weight ** np.maximum(ages[:, None] - ages, 0))
+        fades = weight ** (ages + 1.0)
+        padded = np.zeros(-(-y.size // BLOCK) * BLOCK)
+        padded[: y.size] = y
+        means = padded.reshape(-1, BLOCK) @ within.T
+        carried = np.empty(len(means))
+        for i, last in enumerate(means[:, -1].tolist()):
+            carried[i] = self._mean
+            self._mean = last + fades[-1] * self._mean
+        out = (means + carried[:, None] * fades).ravel()[: y.size]
+        lefts = self._left * weight ** np.arange(1.0, y.size + 1.0)
+        self._mean, self._left = float(out[-1]), float(lefts[-1])
+        return out / (1.0 - lefts)
+
+    def _one_by_one(
+        self, new_x: Floats, new_y: Floats, weight: float, breaks: tuple[float, ...]
+    ) -> list[float]:
         mean, left, at = self._mean, self._left, self._next_break
         limit = breaks[at] if at < len(breaks) else math.inf
         out = []
-        # A plain loop: each point needs the last, and there are few new ones at a time.
-        new = slice(self._done, None)
-        for x, y in zip(curve.x[new].tolist(), curve.y[new].tolist(), strict=True):
+        for x, y in zip(new_x.tolist(), new_y.tolist(), strict=True):
             while x > limit:
                 mean, left, at = 0.0, 1.0, at + 1
                 limit = breaks[at] if at < len(breaks) else math.inf
@@ -95,8 +135,8 @@ class Smoother:
         self._mean, self._left, self._next_break = mean, left, at
         return out
 
-    def _append(self, values: list[float]) -> None:
-        end = self._done + len(values)
+    def _append(self, values: Floats) -> None:
+        end = self._done + values.size
         if end > self._out.size:
             self._out = np.concatenate((self._out[: self._done], np.empty(max(end, self._out.size))))
         self._out[self._done : end] = values

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from itertools import groupby
+from operator import attrgetter
 from typing import Any, ClassVar
 
 import numpy as np
@@ -19,24 +21,12 @@ from kd_engine import events as e
 from kd_engine.events import STUDENT, Event
 from kd_engine.recipe import get_at, set_at
 from kd_gui.state.clock import Clock
-from kd_gui.state.curves import Curve, Floats
+from kd_gui.state.curves import Floats
 from kd_gui.state.markers import Marker, Markers
 from kd_gui.state.plan import Plan
+from kd_gui.state.reports import Reports, StudentCurves
 
 ENDED = ("done", "stopped", "failed", "interrupted")
-
-
-@dataclass
-class StudentCurves:
-    """What one student's reports said, each over x in epochs. terms: raw; weighted: times their weights."""
-
-    loss: Curve = field(default_factory=Curve)
-    lr: Curve = field(default_factory=Curve)
-    terms: dict[str, Curve] = field(default_factory=dict)
-    weighted: dict[str, Curve] = field(default_factory=dict)
-
-    def all(self) -> list[Curve]:
-        return [self.loss, self.lr, *self.terms.values(), *self.weighted.values()]
 
 
 @dataclass(frozen=True)
@@ -110,7 +100,8 @@ class Feed(QObject):
         self._plan = Plan()
         self._markers = Markers()
         self._clock = Clock()
-        self._pending: dict[int, tuple[Curve, list[float], list[float]]] = {}
+        self._reports = Reports()
+        self._untold: set[type[Event]] = set()  # kinds of what was folded in since the views were told
 
     # -- what views read
 
@@ -202,16 +193,26 @@ class Feed(QObject):
         self._tell({"run"})
 
     def take(self, events: Sequence[Event]) -> None:
-        """Fold in what happened, in order; thousands at a time are fine. Each signal is sent at most once."""
-        changed: set[str] = set()
-        for event in events:
-            handler = self._HANDLERS.get(type(event))
-            if handler is not None:
-                write, what = handler
-                write(self, event)
-                changed.update(what)
+        """Fold in what happened, in order, and tell. Each signal is sent at most once."""
+        self.fold(events)
+        self.tell()
+
+    def fold(self, events: Sequence[Event]) -> None:
+        """Fold in what happened, in order; thousands at a time are fine. `tell` is for the caller to call:
+        every telling is a drawing of the curves."""
+        for kind, told in groupby(events, type):
+            if kind is e.StepDone:
+                self._steps_done(list(told))  # type: ignore[arg-type]
+            elif kind in self._HANDLERS:
+                for event in told:
+                    self._HANDLERS[kind](self, event)
         self._flush()
-        self._tell(changed)
+        self._untold.update(map(type, events))
+
+    def tell(self) -> None:
+        """Let the views know what was folded in since the last time."""
+        kinds, self._untold = self._untold, set()
+        self._tell({what for kind in kinds for what in self._CHANGES.get(kind, ())})
 
     def _tell(self, changed: set[str]) -> None:
         for what, signal in (
@@ -223,11 +224,10 @@ class Feed(QObject):
                 signal.emit()
 
     def _flush(self) -> None:
-        for curve, x, y in self._pending.values():
-            curve.extend(x, y)
-        self._pending.clear()
+        self._reports.put_on(self.curves, self._plan.xs_of)
 
     def _started(self, event: e.RunStarted) -> None:
+        self._flush()
         if self.run and self.run != event.run:
             self._reset()
         self._name(event)
@@ -270,31 +270,18 @@ class Feed(QObject):
         self.students = list(event.students)
         self.preparing, self.status = None, "running"
 
-    def _step_done(self, event: e.StepDone) -> None:
-        if event.step != self.step:
-            self.step = event.step
-            self._clock.step(event.time, event.step)
-        curves = self.curves.get(event.student)
-        if curves is None:
-            curves = self.curves[event.student] = StudentCurves()
-        x = self.x_of(event.step)
-        self._point(curves.loss, x, event.loss)
-        self._point(curves.lr, x, event.lr)
-        for said, kept in ((event.terms, curves.terms), (event.weighted, curves.weighted)):
-            for name, value in said.items():
-                curve = kept.get(name)
-                if curve is None:
-                    curve = kept[name] = Curve()
-                self._point(curve, x, value)
-        if event.student == STUDENT:
-            self.samples_per_s = event.samples_per_s
-
-    def _point(self, curve: Curve, x: float, y: float) -> None:
-        pending = self._pending.get(id(curve))
-        if pending is None:
-            pending = self._pending[id(curve)] = (curve, [], [])
-        pending[1].append(x)
-        pending[2].append(y)
+    def _steps_done(self, reports: Sequence[e.StepDone]) -> None:
+        """Reports that follow each other; one of several students at one step is one step of the clock."""
+        reached = [(step, next(same).time) for step, same in groupby(reports, attrgetter("step"))]
+        if reached[0][0] == self.step:
+            del reached[0]
+        if reached:
+            self._clock.steps([time for _, time in reached], [step for step, _ in reached])
+        self.step = reports[-1].step
+        self._reports.add(reports)
+        ours = [report for report in reports if report.student == STUDENT]
+        if ours:
+            self.samples_per_s = ours[-1].samples_per_s
 
     def _epoch_done(self, event: e.EpochDone) -> None:
         x = float(self._plan.epochs_before(event.stage) + event.epoch)
@@ -343,21 +330,39 @@ class Feed(QObject):
         self.preparing = None
         self._clock.stop()
 
-    _HANDLERS: ClassVar[dict[type[Event], tuple[Callable[[Any, Any], None], tuple[str, ...]]]] = {
-        e.StepDone: (_step_done, ("curves", "run")),
-        e.EpochDone: (_epoch_done, ("epochs", "run")),
-        e.RunStarted: (_started, ("run", "curves", "epochs")),
-        e.RunResumed: (_resumed, ("run", "curves", "epochs")),
-        e.Preparing: (_prepares, ("run",)),
-        e.TeacherReady: (_teacher_ready, ("epochs", "run")),
-        e.StageStarted: (_stage_started, ("run", "curves", "epochs")),
-        e.KnobChanged: (_knob_changed, ("curves", "run")),
-        e.CheckpointSaved: (_saved, ("run",)),
-        e.Paused: (_paused, ("run",)),
-        e.Continued: (_continued, ("run",)),
-        e.Notice: (_noticed, ("run",)),
-        e.Evaluated: (_evaluated, ("epochs",)),
-        e.RunDone: (_done, ("run", "epochs", "curves")),
-        e.RunStopped: (_stopped, ("run", "epochs", "curves")),
-        e.RunFailed: (_failed, ("run", "epochs", "curves")),
+    _HANDLERS: ClassVar[dict[type[Event], Callable[[Any, Any], None]]] = {
+        e.EpochDone: _epoch_done,
+        e.RunStarted: _started,
+        e.RunResumed: _resumed,
+        e.Preparing: _prepares,
+        e.TeacherReady: _teacher_ready,
+        e.StageStarted: _stage_started,
+        e.KnobChanged: _knob_changed,
+        e.CheckpointSaved: _saved,
+        e.Paused: _paused,
+        e.Continued: _continued,
+        e.Notice: _noticed,
+        e.Evaluated: _evaluated,
+        e.RunDone: _done,
+        e.RunStopped: _stopped,
+        e.RunFailed: _failed,
+    }
+
+    _CHANGES: ClassVar[dict[type[Event], tuple[str, ...]]] = {
+        e.StepDone: ("curves", "run"),
+        e.EpochDone: ("epochs", "run"),
+        e.RunStarted: ("run", "curves", "epochs"),
+        e.RunResumed: ("run", "curves", "epochs"),
+        e.Preparing: ("run",),
+        e.TeacherReady: ("epochs", "run"),
+        e.StageStarted: ("run", "curves", "epochs"),
+        e.KnobChanged: ("curves", "run"),
+        e.CheckpointSaved: ("run",),
+        e.Paused: ("run",),
+        e.Continued: ("run",),
+        e.Notice: ("run",),
+        e.Evaluated: ("epochs",),
+        e.RunDone: ("run", "epochs", "curves"),
+        e.RunStopped: ("run", "epochs", "curves"),
+        e.RunFailed: ("run", "epochs", "curves"),
     }

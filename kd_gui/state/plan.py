@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from kd_engine.events import StageStarted
+from kd_gui.state.curves import Floats
 
 
 class Plan:
@@ -37,16 +40,20 @@ class Plan:
 
     def x_of(self, step: int) -> float:
         """Epochs of the whole run after so many steps; the step itself before any stage has begun."""
+        return float(self.xs_of(np.array([step], dtype=np.float64))[0])
+
+    def xs_of(self, steps: Floats) -> Floats:
+        """`x_of` of each."""
         if not self._begun:
-            return float(step)
-        x, first, last = 0, 0, max(self._begun)
-        for stage in range(last):
-            epochs, pace = self._epochs_of(stage), self._pace_of(stage)
-            if step <= first + epochs * pace:
-                return x + (step - first) / pace if pace else float(step)
-            x, first = x + epochs, first + epochs * pace
-        pace = self._pace_of(last)
-        return x + (step - first) / pace if pace else float(step)
+            return steps
+        stages = range(max(self._begun) + 1)
+        paces = np.array([self._pace_of(stage) for stage in stages], dtype=np.float64)
+        epochs = np.array([self._epochs_of(stage) for stage in stages], dtype=np.float64)
+        ends, before = np.cumsum(epochs * paces), np.cumsum(epochs) - epochs
+        at = np.searchsorted(ends[:-1], steps, side="left")  # a stage's last step is its own
+        pace = paces[at]
+        x = before[at] + (steps - (ends - epochs * paces)[at]) / np.where(pace > 0, pace, 1.0)
+        return np.where(pace > 0, x, steps)
 
     def _epochs_of(self, stage: int) -> int:
         if stage in self._begun:

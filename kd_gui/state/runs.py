@@ -13,7 +13,7 @@ from typing import Any
 from PySide6.QtCore import QAbstractTableModel, QModelIndex, QObject, QPersistentModelIndex, Qt, Signal
 
 from kd_engine.errors import KdError
-from kd_engine.store import RECIPE, RunFolder, RunInfo, Store
+from kd_engine.store import RunFolder, RunInfo, Store
 from kd_gui.state import run_figures
 from kd_gui.state.feed import Feed
 from kd_gui.state.reading import Reading
@@ -31,7 +31,7 @@ def scan(store: Store, kept: Mapping[str, tuple[int, RunInfo]]) -> tuple[list[Ru
 
     StoreError when the store's folder cannot be read."""
     found: Kept = {}
-    for name, stamp in _folders(store):
+    for name, stamp in store.stamps().items():
         old = kept.get(name)
         if old is not None and old[0] == stamp and old[1].status not in UNSETTLED:
             found[name] = old
@@ -43,23 +43,6 @@ def scan(store: Store, kept: Mapping[str, tuple[int, RunInfo]]) -> tuple[list[Ru
         (info for _, info in found.values()), key=lambda info: (info.created, info.name), reverse=True
     )
     return infos, found
-
-
-def _folders(store: Store) -> list[tuple[str, int]]:
-    """Name and time stamp of every folder that holds a recipe."""
-    try:
-        entries = [path for path in store.root.iterdir() if (path / RECIPE).is_file()]
-    except FileNotFoundError:
-        return []  # made with the first run
-    except OSError as error:
-        raise KdError(f"{store.root}: cannot be read: {error.strerror}.") from error
-    stamps = []
-    for path in entries:
-        try:
-            stamps.append((path.name, path.stat().st_mtime_ns))
-        except FileNotFoundError:
-            continue  # deleted between the two looks
-    return stamps
 
 
 class RunsModel(QAbstractTableModel):

@@ -1,13 +1,14 @@
 """What the panels show: the live run, a stored one read back from its log, or the experiment before any run.
 
-Logs are read elsewhere and folded in by chunks. Live events that come meanwhile are held back, then added, so
-that going back to a live run loses nothing."""
+Logs are read elsewhere and folded in chunk by chunk, while the next is read. Live events that come meanwhile
+are held back, then added, so that going back to a live run loses nothing."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 from PySide6.QtCore import QObject, QTimer, Signal
@@ -22,19 +23,27 @@ from kd_gui.state.reading import Reading
 from kd_gui.state.samples import Samples
 
 FOLLOW_MS = 1000  # a run that another process trains is read again so often
-CHUNK = 1500  # events in one turn of the event loop: a few milliseconds of folding
+CHUNK = 2000  # events in one turn of the event loop: a few milliseconds of folding
 SNAPSHOTS = Path("snapshots")
 
 
 @dataclass
 class Stored:
-    """What was read of a run: all events that hold, and its pictures by epoch."""
+    """What was read of a run: all events that hold, each made when it is asked for, and its pictures by
+    epoch."""
 
     folder: Path
     status: str
-    events: Sequence[Event]
+    events: Iterator[Event]
     samples: Path | None = None
     snapshots: dict[int, Path] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """The next events of a log; fewer than CHUNK at its end."""
+
+    events: list[Event]
 
 
 @dataclass(frozen=True)
@@ -49,7 +58,7 @@ def read(folder: Path) -> Stored:
     """Everything that the panels show of a run. Slow for long runs: not for the GUI thread. StoreError."""
     run = RunFolder(folder)
     run.recipe()  # raises for what is no run, or one from a newer version
-    status, events = run.status(), list(run.events())  # before the files: what the log tells of is there
+    status, events = run.status(), run.events()  # before the files: what the log tells of is there
     try:
         files = sorted((folder / SNAPSHOTS).glob("*.npz"))
     except OSError as error:
@@ -90,13 +99,10 @@ class Show(QObject):
         self._folder = Path()
         self._then: Callable[[], object] = _nothing
         self._stored: Stored | None = None
-        self._waiting: list[Event] = []  # read, not folded in yet; newest first
         self._held: list[Event] | None = None  # live events while a log is being read
         self._seen = 0.0  # the time of the last event of a run that goes on elsewhere
         self._follow = QTimer(self, interval=FOLLOW_MS, singleShot=True)
         self._follow.timeout.connect(self._read_on)
-        self._fold_on = QTimer(self, interval=0)
-        self._fold_on.timeout.connect(self._fold)
 
     # ---- what to show --------------------------------------------------------------------------------------
     def experiment(self, preset: str) -> None:
@@ -141,10 +147,9 @@ class Show(QObject):
     def forget(self) -> None:
         """Stop filling."""
         self._reading.forget()
-        self._fold_on.stop()
         self._follow.stop()
         self._turn += 1
-        self._stored, self._held, self._waiting = None, None, []
+        self._stored, self._held = None, None
 
     def take(self, events: Sequence[Event]) -> None:
         """Live events, in order."""
@@ -200,22 +205,33 @@ class Show(QObject):
         if isinstance(result, More):
             self._take_more(result)
             return
-        if not isinstance(result, Stored):
+        if isinstance(result, Chunk):
+            self._fold(result.events)
+        elif isinstance(result, Stored):
+            self._stored, self._seen = result, 0.0
+            self._feed.clear()
+            self._read_chunk()
+        else:
             self.forget()
             self.failed.emit(result)
-            return
-        self._stored = result
-        self._waiting = [e for e in result.events if self._until is None or e.time <= self._until]
-        self._waiting.reverse()
-        self._feed.clear()
-        self._fold_on.start()
 
-    def _fold(self) -> None:
-        chunk = self._waiting[-CHUNK:][::-1]
-        del self._waiting[-CHUNK:]
-        self._feed.take(chunk)
-        if not self._waiting:
-            self._fold_on.stop()
+    def _read_chunk(self) -> None:
+        assert self._stored is not None
+        events = self._stored.events
+        self._reading.ask(self._turn, lambda: Chunk(list(islice(events, CHUNK))))
+
+    def _fold(self, events: list[Event]) -> None:
+        """The views hear of the first chunk, so that the old run is gone from the screen, and of the last:
+        curves that are drawn after every chunk cost more than all of the folding."""
+        there_is_more = len(events) == CHUNK
+        if there_is_more:
+            self._read_chunk()
+        first, until = self._feed.empty, self._until
+        self._seen = events[-1].time if events else self._seen
+        self._feed.fold(events if until is None else [e for e in events if e.time <= until])
+        if first or not there_is_more:
+            self._feed.tell()
+        if not there_is_more:
             self._finish()
 
     def _finish(self) -> None:
@@ -230,7 +246,7 @@ class Show(QObject):
         self._stored = self._held = None
         self.take(held or [])
         if self.stored and stored.status == "running":
-            self._folder, self._seen = stored.folder, stored.events[-1].time if stored.events else 0.0
+            self._folder = stored.folder
             self._follow.start()
         then()
         self.changed.emit()

@@ -174,7 +174,7 @@ def rate_path(document: dict[str, Any]) -> str | None:
 def newest_interrupted(store: Store) -> Interrupted | None:
     """The newest run, if it ended without a word and can be resumed. Reads its log: not for the GUI
     thread."""
-    newest = next(iter(store.runs()), None)
+    newest = store.newest()
     if newest is None or newest.status != "interrupted" or not newest.resumable:
         return None
     stages = newest.recipe.get("stages", [])

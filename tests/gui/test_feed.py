@@ -78,6 +78,44 @@ def test_smoothing_in_pieces_equals_the_definition(pieces, weight, broken):
     np.testing.assert_allclose(smoothed, expected, atol=1e-9)
 
 
+@pytest.mark.parametrize("weight", [0.0, 0.3, 0.8, 0.99])
+@pytest.mark.parametrize("breaks", [(), (0.5, 700.0, 700.5, 2000.0)])
+def test_many_points_at_once_are_smoothed_as_one_by_one(weight, breaks):
+    y = np.random.default_rng(3).normal(size=1001)
+    whole, pieces, at_once, one_by_one = Curve(), Curve(), Smoother(), Smoother()
+    for i, value in enumerate(y):
+        pieces.extend([i], [value])
+        one_by_one.follow(pieces, weight, breaks)
+    for part in (slice(0, 3), slice(3, 900), slice(900, 1001)):
+        whole.extend(np.arange(1001)[part], y[part])
+        at_once.follow(whole, weight, breaks)
+    expected = one_by_one.follow(pieces, weight, breaks)
+    np.testing.assert_allclose(at_once.follow(whole, weight, breaks), expected, atol=1e-12)
+
+
+def test_a_term_that_comes_later_lies_where_it_was_told():
+    feed = fed(epochs=4, until=1, steps_per_epoch=4, rivals=())
+
+    def report(step: int, terms: dict[str, float]) -> e.StepDone:
+        told = {"terms": terms, "weighted": terms, "lr": 0.1, "samples_per_s": 1.0}
+        return e.StepDone(stage=0, epoch=1, step=step, student=STUDENT, loss=1.0, **told)
+
+    feed.take([report(5, {"kd": 1.0}), report(6, {"kd": 1.0, "late": 3.0}), report(7, {"late": 4.0})])
+    assert feed.curves[STUDENT].terms["late"].x.tolist() == [1.5, 1.75]
+    assert feed.curves[STUDENT].terms["late"].y.tolist() == [3.0, 4.0]
+    assert feed.curves[STUDENT].terms["kd"].x.tolist()[-2:] == [1.25, 1.5]
+
+
+def test_nothing_is_told_of_what_was_only_folded_in(qtbot):
+    feed, told = Feed(), []
+    feed.curves_changed.connect(lambda: told.append("curves"))
+    feed.fold(rehearsal.events(epochs=2, steps_per_epoch=3))
+    assert told == []
+    feed.tell()
+    feed.tell()
+    assert told == ["curves"]
+
+
 def test_a_smoother_starts_again_when_the_curve_was_cut():
     curve, smoother = Curve(), Smoother()
     curve.extend([0, 1, 2, 3], [5, 5, 50, 50])

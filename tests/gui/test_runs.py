@@ -9,8 +9,9 @@ import pytest
 from PySide6.QtCore import QModelIndex, Qt
 
 from kd_engine.errors import KdError
-from kd_engine.store import LAST, SUMMARY, RunFolder, Store
+from kd_engine.store import LAST, RECIPE, SUMMARY, RunFolder, Store
 from kd_gui.panels import runs as panels
+from kd_gui.panels.run_delegate import ROW, RunDelegate
 from kd_gui.panels.runs import RunsPanel, exportable
 from kd_gui.state import rehearsal
 from kd_gui.state.feed import Feed
@@ -112,6 +113,48 @@ def test_a_scan_reads_only_what_changed(root, monkeypatch):
     infos, _ = scan(store, kept)
     assert set(read) == {*unsettled, done}
     assert next(info for info in infos if info.name == done).summary["retention"] == 0.123
+
+
+def test_opening_many_runs_reads_recipe_and_summary_of_each_once_and_nothing_else(tmp_path, monkeypatch):
+    for i in range(30):
+        Store(tmp_path).create({"version": 1, "name": f"n{i}", "stages": []}).close()
+    runs = [path for path in tmp_path.iterdir() if path.is_dir()]
+    for run in runs:
+        finish(tmp_path, run.name)
+    read: list[tuple[str, str]] = []
+    original = Path.read_bytes
+    monkeypatch.setattr(
+        Path, "read_bytes", lambda self: read.append((self.parent.name, self.name)) or original(self)
+    )
+    monkeypatch.setattr(RunFolder, "locked", lambda self: pytest.fail("a finished run is not going"))
+    infos, _ = scan(Store(tmp_path), {})
+    assert len(infos) == 30
+    assert sorted(read) == sorted((run.name, name) for run in runs for name in (RECIPE, SUMMARY))
+
+
+def test_the_newest_run_is_found_without_reading_the_others(root, monkeypatch):
+    read = []
+    original = RunFolder.read_json
+    monkeypatch.setattr(RunFolder, "read_json", lambda self, n: read.append(self.name) or original(self, n))
+    newest = Store(root).newest()
+    assert set(read) == {newest.name}
+    assert newest == Store(root).runs()[0]
+
+
+def test_scrolling_paints_the_rows_that_are_in_sight_and_no_others(qtbot, qapp, tmp_path, monkeypatch):
+    rehearsal.fill_store(tmp_path, count=300)
+    panel = RunsPanel(RunsModel(Store(tmp_path)))
+    show_inside(qtbot, panel, 568, 200)
+    qtbot.waitUntil(lambda: panel.proxy.rowCount() == 300)
+    painted = []
+    original = RunDelegate.paint
+    monkeypatch.setattr(RunDelegate, "paint", lambda *args: painted.append(args[3].row()) or original(*args))
+    bar, view = panel.table.verticalScrollBar(), panel.table.viewport()
+    for value in (bar.maximum() // 2, bar.maximum()):
+        bar.setValue(value)
+        painted.clear()
+        view.repaint()
+        assert 0 < len(set(painted)) <= view.height() // ROW + 2
 
 
 def test_a_folder_that_cannot_be_read_is_told(qapp, qtbot, tmp_path):

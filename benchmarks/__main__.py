@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from benchmarks import figures, ledger, page, pictures
@@ -48,29 +48,36 @@ def main() -> None:
         if name == NONE:
             continue
         print(f"== {name}", flush=True)
-        entry = run(name, ["--small"] if asked.small else [])
-        record(folder, {name: entry}, asked.small)
+        entry = run(name, asked.small)
+        record(folder, {name: entry})
         failed += [name] if entry.failed else []
-    record(folder, {}, asked.small)
+    record(folder, {})
     print(f"\n{folder / 'RESULTS.md'}")
     if failed:
         sys.exit(f"broke off: {', '.join(failed)}")
 
 
-def run(module: str, options: Sequence[str] = ()) -> Entry:
+def run(module: str, small: bool = False) -> Entry:
     """One module, in a process of its own."""
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "figures.json"
-        command = [sys.executable, "-m", f"benchmarks.{module}", "--json", str(file), *options]
+        command = [
+            sys.executable,
+            "-m",
+            f"benchmarks.{module}",
+            "--json",
+            str(file),
+            *(["--small"] if small else []),
+        ]
         done = subprocess.run(command, cwd=HERE.parent, check=False)
         why = "" if done.returncode == 0 and file.exists() else f"exit code {done.returncode}, no figures"
         found = () if why else tuple(figures.read(file))
     seconds = time.monotonic() - began
-    return Entry(found, ledger.machine(), ledger.versions(), ledger.today(), seconds, why)
+    return Entry(found, ledger.machine(), ledger.versions(), ledger.today(), seconds, why, small)
 
 
-def record(folder: Path, made: Mapping[str, Entry], small: bool) -> None:
+def record(folder: Path, made: Mapping[str, Entry]) -> None:
     """Put the new figures into the ledger, and write the page and its pictures from it."""
     folder.mkdir(parents=True, exist_ok=True)
     entries = ledger.merged(ledger.read(folder / "results.json"), made)
@@ -81,7 +88,7 @@ def record(folder: Path, made: Mapping[str, Entry], small: bool) -> None:
         if picture is not None:
             (folder / name).write_text(picture, encoding="utf-8")
     names = [name for name, picture in drawn.items() if picture is not None]
-    (folder / "RESULTS.md").write_text(page.page(entries, names, small), encoding="utf-8")
+    (folder / "RESULTS.md").write_text(page.page(entries, names), encoding="utf-8")
 
 
 if __name__ == "__main__":

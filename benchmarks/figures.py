@@ -65,10 +65,11 @@ class Figure:
 
 def over(name: str, values: Sequence[float], unit: str = "×", **more: object) -> Figure:
     """The median of repeats, with their quartiles. ValueError where there are none, or one is no number."""
-    if not values or not all(map(math.isfinite, values)):
+    if not len(values) or not all(map(math.isfinite, values)):
         raise ValueError(f"{name}: no figure can be made of {list(values)}")
-    low, high = quartiles(values)
-    return Figure(name, statistics.median(values), unit, low, high, **more)  # type: ignore[arg-type]
+    plain = [float(value) for value in values]  # numpy's have no place in a file
+    low, high = quartiles(plain)
+    return Figure(name, statistics.median(plain), unit, low, high, **more)  # type: ignore[arg-type]
 
 
 def quartiles(values: Sequence[float]) -> tuple[float, float]:

@@ -23,7 +23,7 @@ PACKAGES = ("torch", "numpy", "PySide6-Essentials", "pyqtgraph")
 @dataclass(frozen=True)
 class Entry:
     """One module's last run. machine, versions: in words; date: as YYYY-MM-DD; seconds: how long it took;
-    failed: the last words of one that broke off."""
+    failed: the last words of one that broke off. small: it ran in sizes whose figures mean nothing."""
 
     figures: tuple[Figure, ...]
     machine: str
@@ -31,6 +31,7 @@ class Entry:
     date: str
     seconds: float
     failed: str = ""
+    small: bool = False
 
     @property
     def measured(self) -> bool:

@@ -15,19 +15,17 @@ repeats, with its quartiles in brackets. × are ratios of two things that were t
 run; the loops that are compared are in [loops.py](loops.py), and what each figure is stands at the head of
 its module.
 """
-SMALL = """
-**Of small sizes: these figures show that the modules work, and mean nothing.**
-"""
+SMALL = "**In small sizes: these figures show that the module works, and mean nothing.**"
 SAID = {AIM: "yes, the aim too", MUST: "yes", MISSED: "**no**"}
 
 
-def page(entries: Mapping[str, Entry], pictures: Iterable[str] = (), small: bool = False) -> str:
+def page(entries: Mapping[str, Entry], pictures: Iterable[str] = ()) -> str:
     """The whole page. pictures: files beside it."""
-    parts = [HEAD, SMALL if small else "", _summary(entries)]
+    parts = [HEAD, _summary(entries)]
     parts += [f"![{name.removesuffix('.svg')}]({name})\n" for name in pictures]
     parts += [_machines(entries)]
     parts += [_section(name, entry) for name, entry in entries.items()]
-    return "\n".join(part for part in parts if part)
+    return "\n".join(parts)
 
 
 def _summary(entries: Mapping[str, Entry]) -> str:
@@ -65,6 +63,8 @@ def _section(name: str, entry: Entry) -> str:
         f"`python -m benchmarks.{name}`, {entry.date}, {_duration(entry.seconds)}.",
         "",
     ]
+    if entry.small:
+        lines += [SMALL, ""]
     if entry.failed:
         lines += [f"**The last run broke off:** {entry.failed}", ""]
     if entry.figures:

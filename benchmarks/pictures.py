@@ -98,7 +98,7 @@ def _panel(figure: Figure, left: float, color: str) -> list[str]:
     drawn += [_line(first, base, last, base, FAINT), _line(first, base, *place(x1, y0 * x1 / x0), RIVAL)]
     drawn += [_text(place(x, y0)[0], base + 18, f"{x:,.0f}", "middle", size=10) for x, _ in figure.points]
     drawn += [
-        _text(place(x, y)[0] - 6, place(x, y)[1] - 8, f"{number(y)}×", "middle", size=10)
+        _text(place(x, y)[0] - 6, place(x, y)[1] - 8, f"{number(y / y0)}×", "middle", size=10)
         for x, y in figure.points[1:]
     ]
     points = " ".join("{:.1f},{:.1f}".format(*place(x, y)) for x, y in figure.points)

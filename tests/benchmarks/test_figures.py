@@ -8,6 +8,7 @@ import math
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -46,6 +47,7 @@ def test_a_bound_itself_is_kept() -> None:
 def test_repeats_become_their_median_and_quartiles() -> None:
     made = figures.over("x", [4.0, 1.0, 2.0, 3.0, 100.0], must=3)
     assert (made.low, made.value, made.high, made.must) == (2.0, 3.0, 4.0, 3)
+    assert figures.over("x", np.array([1.0, 2.0, 3.0])) == figures.over("x", [1.0, 2.0, 3.0])  # type: ignore[arg-type]
     alone = figures.over("x", [7.0])
     assert (alone.low, alone.value, alone.high) == (7.0, 7.0, 7.0)
 
@@ -59,7 +61,7 @@ def test_no_figure_is_made_of_what_is_no_number(values: list[float]) -> None:
 def test_figures_come_back_from_the_file_as_they_were(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    made = [SLOW, GOOD, FAST, NOWHERE, CURVE]
+    made = [SLOW, GOOD, FAST, NOWHERE, CURVE, figures.over("of numpy's", list(np.array([1.0, 2.0])))]
     figures.hand_over(made, tmp_path / "figures.json")
     assert figures.read(tmp_path / "figures.json") == made
     assert "1.01× (1.00–1.02)" in capsys.readouterr().out
@@ -120,6 +122,7 @@ def test_the_page_tells_every_figure_beside_its_bounds() -> None:
     assert "1 of 2 bounds are kept, 1 of 2 aims reached." in text
     assert "- warm epoch, a → b (`epoch`): 1.20×, must ≤ 1.10×, aim ≤ 1.03×" in text
     assert text.count("2026-01-02") == 2
+    assert page.SMALL not in text
 
 
 def test_the_page_tells_a_machine_once_for_all_that_have_it_in_common() -> None:
@@ -148,6 +151,9 @@ def test_the_picture_of_growth_has_every_point_and_is_not_there_without_one() ->
     picture = pictures.growth({"growth": entry(CURVE, SLOW)})
     assert picture is not None
     assert len(list(ET.fromstring(picture).iter(SVG + "circle"))) == 3
+    assert "14.4×" in [text.text for text in ET.fromstring(picture).iter(SVG + "text")]
+    seconds = Figure("in seconds", 0.2, "s", points=((5.0, 0.1), (10.0, 0.2)))
+    assert ">2.00×<" in (pictures.growth({"store": entry(seconds)}) or "")
     assert pictures.growth({"epoch": entry(SLOW)}) is None
 
 
@@ -155,8 +161,8 @@ def test_the_picture_of_growth_has_every_point_and_is_not_there_without_one() ->
 
 
 def test_the_runner_keeps_what_a_module_hands_over_beside_what_was_there(tmp_path: Path) -> None:
-    runner.record(tmp_path, {"epoch": entry(SLOW)}, small=False)
-    runner.record(tmp_path, {"memory": entry(CURVE)}, small=False)
+    runner.record(tmp_path, {"epoch": entry(SLOW)})
+    runner.record(tmp_path, {"memory": entry(CURVE)})
     text = (tmp_path / "RESULTS.md").read_text(encoding="utf-8")
     assert "a → b" in text
     assert "![growth](growth.svg)" in text
@@ -171,13 +177,14 @@ def test_a_module_that_breaks_off_is_told() -> None:
 
 
 def test_a_module_runs_in_a_process_of_its_own() -> None:
-    made = runner.run("gpu", ["--small"])
+    made = runner.run("gpu", small=True)
     assert not made.failed
     assert [figure.name for figure in made.figures] == [
         "reference ÷ warm epoch, on a GPU",
         "speed of the graphed floor, warm",
     ]
     assert made.seconds > 0
+    assert page.SMALL in page.page({"gpu": made})
 
 
 def test_the_runner_runs_every_module_that_hands_over_figures() -> None:

@@ -195,7 +195,9 @@ def test_times_on_a_gpu_become_ratios() -> None:
 
 
 def test_the_window_hands_over_latency_and_rate() -> None:
-    late, worst, share = sound(window.summed_up([1.0] * 98 + [10.0, 60.0], 950.0, 1000.0))
-    assert late.value == pytest.approx(10.5)
+    late_ms = [[1.0] * 98 + [10.0, 60.0], [1.0] * 100, [1.0] * 98 + [20.0, 50.0]]
+    rates = [(940.0, 1000.0), (95.0, 100.0), (1960.0, 2000.0)]
+    late, worst, share = sound(window.summed_up(late_ms, rates))
+    assert (late.low, late.value) == (pytest.approx(5.75), pytest.approx(10.5))
     assert (worst.value, worst.kept) == (60.0, MISSED)
     assert (share.value, share.kept) == (95.0, "must")

@@ -47,6 +47,7 @@ class _Check:
             yield from self._model(document["teacher"], "teacher")
         yield from self._more_teachers(document)
         yield from self._stages(document)
+        yield from self._views(document)
         hardware = document.get("hardware", {})
         if not isinstance(hardware, Mapping):
             yield _not_an_object("hardware", hardware)
@@ -169,23 +170,48 @@ class _Check:
         if entry.facts["needs_methods"] and not stage.get("methods"):
             yield Problem(f"{path}.methods", f"missing: stage '{entry.name}' needs a method, such as dml")
 
-    def _grafts(self, stage: Mapping[str, Any], path: str) -> Iterator[Problem]:
-        """Methods that no later stage could go on from."""
-        given = stage.get("rivals", ())
+    def _views(self, document: Mapping[str, Any]) -> Iterator[Problem]:
+        """What does not go together with erasing and mixing."""
+        data, stages = document.get("data"), document.get("stages")
+        if not isinstance(data, Mapping):
+            return
+        mixes = data.get("mix", "none") != "none"
+        if data.get("views") == 1 and (mixes or data.get("erase")):
+            yield Problem(
+                "data.views",
+                "got 1, expected 2 or more: the first is the image itself, which nothing changes",
+            )
+        for i, stage in enumerate(stages if mixes and isinstance(stages, Sequence) else ()):
+            for where, name, facts in self._methods_of(stage, f"stages.{i}"):
+                if facts.get("hard_targets"):
+                    yield Problem(
+                        where,
+                        f"'{name}' asks which class an image is of, and mixed ones are of two: set data.mix "
+                        "to none, or leave it out",
+                    )
+
+    def _methods_of(self, stage: Any, path: str) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
+        """Every known method of a stage and its rivals: where it is named, its name, its facts."""
+        given = stage.get("rivals", ()) if isinstance(stage, Mapping) else ()
         rivals = given if isinstance(given, Sequence) else ()
-        owners = [(path, stage)]
-        owners += [(f"{path}.rivals.{i}", one) for i, one in enumerate(rivals) if isinstance(one, Mapping)]
+        owners = [(path, stage), *((f"{path}.rivals.{i}", one) for i, one in enumerate(rivals))]
         for where, owner in owners:
-            methods = owner.get("methods", ())
+            methods = owner.get("methods", ()) if isinstance(owner, Mapping) else ()
             for j, method in enumerate(methods if isinstance(methods, Sequence) else ()):
                 name = method.get("method") if isinstance(method, Mapping) else None
                 found = self.catalog.find("methods", name) if isinstance(name, str) else None
-                if found is not None and found.facts.get("grafts"):
-                    yield Problem(
-                        f"{where}.methods.{j}.method",
-                        f"'{name}' only in the last stage: a student with the teacher's classifier cannot be "
-                        "trained by a later one",
-                    )
+                if found is not None:
+                    yield f"{where}.methods.{j}.method", found.name, found.facts
+
+    def _grafts(self, stage: Mapping[str, Any], path: str) -> Iterator[Problem]:
+        """Methods that no later stage could go on from."""
+        for where, name, facts in self._methods_of(stage, path):
+            if facts.get("grafts"):
+                yield Problem(
+                    where,
+                    f"'{name}' only in the last stage: a student with the teacher's classifier cannot be "
+                    "trained by a later one",
+                )
 
     def _asks_a_teacher(self, stage: Mapping[str, Any], entry: Entry) -> bool:
         """Whether it cannot do without: unless all its methods learn from the student itself."""

@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 import torch
 
-from kd_engine.augment import Augment, distinct, lots
+from kd_engine.augment import PLAIN, Augment, Augmentation, Mix, lots
 from kd_engine.batches import Batches, Draw
 from kd_engine.datasets import HALF, IMAGENET, Loaded, Part, Triple, shuffled, stratified
 from kd_engine.errors import DataError
@@ -82,7 +82,7 @@ class Data:
     classes: tuple[str, ...]
     mean: Triple
     std: Triple
-    augment: Augment
+    augmentation: Augmentation
     views: int
     seed: int
     notes: tuple[str, ...]
@@ -98,9 +98,14 @@ class Data:
 
     def batches(self, part: PartName, device: torch.device | str = "cpu") -> Batches:
         """Inputs and targets of one part, on `device`; only the training part has views other than 0."""
-        augment: Augment = self.augment if part == "train" else "none"
         return Batches(
-            getattr(self, part), self.mean, self.std, augment=augment, seed=self.seed, device=device
+            getattr(self, part),
+            self.mean,
+            self.std,
+            augmentation=self.augmentation if part == "train" else PLAIN,
+            seed=self.seed,
+            device=device,
+            classes=len(self.classes),
         )
 
 
@@ -111,6 +116,9 @@ def prepare(
     validation: float = 0.1,
     subset: int | None = None,
     augment: Augment = "none",
+    erase: float = 0.0,
+    mix: Mix = "none",
+    mix_alpha: float = 1.0,
     views: int = 1,
     seed: int = 0,
     normalize: Normalize = "auto",
@@ -132,9 +140,12 @@ def prepare(
         labelled = _labelled(labels[train], labels_per_class, loaded.classes, seed, notes)
     named = {"auto": (loaded.mean, loaded.std), "imagenet": IMAGENET, "half": HALF}
     mean, std = named[normalize]
-    views = min(views, distinct(augment, loaded.train.size))
-    key = (loaded.train.fingerprint(), mean, std, augment, views, seed)
+    augmentation = Augmentation(augment, erase, mix, mix_alpha)
+    views = min(views, augmentation.distinct(loaded.train.size))
+    key = (loaded.train.fingerprint(), mean, std, augment, views, seed, *augmentation.key())
     digest = hashlib.blake2b(repr(key).encode() + train.astype("<i8").tobytes(), digest_size=16)
+    if mix != "none":  # who is mixed with whom depends on who has a label
+        digest.update(labelled.tobytes())
     return Data(
         Subset(loaded.train, train, labelled),
         Subset(loaded.train, chosen[held]),
@@ -142,7 +153,7 @@ def prepare(
         loaded.classes,
         mean,
         std,
-        augment,
+        augmentation,
         views,
         seed,
         tuple(notes),

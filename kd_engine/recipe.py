@@ -37,6 +37,23 @@ class DataKnobs(Knobs):
     augment: Literal["none", "flip", "crop", "crop-flip"] = knob(
         "crop-flip", "Random changes that make each image look new: shifted by a padded crop, mirrored."
     )
+    erase: float = knob(
+        0.0, "Probability that a rectangle of a view is painted over, as in random erasing.", low=0, high=1
+    )
+    mix: Literal["none", "mixup", "cutmix"] = knob(
+        "none",
+        "Another image, and its label, is mixed into each view: both blended (mixup), or a rectangle of it "
+        "pasted in (cutmix).",
+    )
+    mix_alpha: float = knob(
+        1.0,
+        "How evenly two images are mixed, Beta(alpha, alpha). 1: all shares are equally likely; towards 0: "
+        "hardly mixed.",
+        low=0.05,
+        high=10,
+        scale="log",
+        advanced=True,
+    )
     views: int = knob(16, "How many augmented views of each image exist.", low=1, high=10_000, scale="log")
     normalize: Literal["auto", "imagenet", "half"] = knob(
         "auto", "Mean and deviation of the inputs: the dataset's own, ImageNet's, or 0.5.", advanced=True

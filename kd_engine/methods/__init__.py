@@ -76,6 +76,7 @@ class Method(nn.Module, Plugin):
     family: ClassVar[str] = ""  # one of FAMILIES; left out: told from what it needs, see `kin`
     first_stage: ClassVar[Mapping[str, Any] | None] = None  # its knobs in a stage of its own, before others
     accompanies: ClassVar[bool] = True  # whether, after such a stage, it stands beside the labels too
+    hard_targets: ClassVar[bool] = False  # whether it reads targets as classes, which mixed images have not
     grafts: ClassVar[bool] = False  # whether the student gets the teacher's classifier, see kd_engine.graft
 
     def __init__(self, knobs: Any) -> None:
@@ -139,6 +140,7 @@ class Method(nn.Module, Plugin):
         return {
             "needs_teacher": cls.needs_teacher,
             "grafts": cls.grafts,
+            "hard_targets": cls.hard_targets,
             "family": cls.kin(),
             "first_stage": cls.first_stage,
             "accompanies": cls.accompanies,

@@ -86,6 +86,7 @@ class Byot(Method):
         "github.com/luanyunteng/pytorch-be-your-own-teacher"
     )
     Knobs: ClassVar[type[Knobs]] = ByotKnobs
+    hard_targets: ClassVar[bool] = True
     needs_teacher: ClassVar[bool] = False
 
     def __init__(self, knobs: Any) -> None:

@@ -93,6 +93,7 @@ class Crd(PairMethod):
         "reading of github.com/HobbitLong/RepDistiller"
     )
     Knobs: ClassVar[type[Knobs]] = CrdKnobs
+    hard_targets: ClassVar[bool] = True
     wants: ClassVar[str] = "embeddings in both models"
     depends_on_order: ClassVar[bool] = True  # negatives are drawn row by row
 

@@ -80,6 +80,7 @@ class Dkd(LogitMethod):
         "reading of github.com/megvii-research/mdistiller"
     )
     Knobs: ClassVar[type[Knobs]] = DkdKnobs
+    hard_targets: ClassVar[bool] = True
 
     def problems(self, student: Shapes, teacher: Shapes) -> list[str]:
         if student.classes >= 3:

@@ -87,6 +87,7 @@ class FitNet(Method):
         "reading of github.com/HobbitLong/RepDistiller"
     )
     Knobs: ClassVar[type[Knobs]] = FitNetKnobs
+    hard_targets: ClassVar[bool] = True
 
     def __init__(self, knobs: Any) -> None:
         super().__init__(knobs)

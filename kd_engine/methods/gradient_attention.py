@@ -58,6 +58,7 @@ class GradientAttention(Method):
         "In the paper it stays behind activation-based transfer ('at'), at several times the cost."
     )
     Knobs: ClassVar[type[Knobs]] = GradientAttentionKnobs
+    hard_targets: ClassVar[bool] = True
 
     def student_taps(self, student: Shapes, teacher: Shapes) -> tuple[str, ...]:
         return (INPUT.name,)

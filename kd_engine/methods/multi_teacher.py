@@ -62,6 +62,7 @@ class MultiTeacher(LogitMethod):
         "reading of github.com/Rorozhl/CA-MKD"
     )
     Knobs: ClassVar[type[Knobs]] = MultiTeacherKnobs
+    hard_targets: ClassVar[bool] = True
 
     def terms(self, student: Signals, teacher: Signals, target: Tensor) -> Terms:
         members = teacher.members or (teacher,)

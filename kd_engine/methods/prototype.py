@@ -91,6 +91,7 @@ class Prototype(PairMethod):
         "(LELP), 2024. arXiv:2409.20449; Sculley: Web-Scale K-Means Clustering, 2010"
     )
     Knobs: ClassVar[type[Knobs]] = PrototypeKnobs
+    hard_targets: ClassVar[bool] = True
     wants: ClassVar[str] = "embeddings in both models"
 
     projector: nn.Linear

@@ -75,6 +75,7 @@ class TfKd(Method):
         "CVPR 2020. arXiv:1909.11723; reading of github.com/yuanli2333/Teacher-free-Knowledge-Distillation"
     )
     Knobs: ClassVar[type[Knobs]] = TfKdKnobs
+    hard_targets: ClassVar[bool] = True
     needs_teacher: ClassVar[bool] = False
 
     def problems(self, student: Shapes, teacher: Shapes) -> list[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from kd_engine.registry import Plugin
@@ -15,8 +16,20 @@ from kd_engine.registry import Plugin
 UNLABELLED = -1  # the target of a sample whose label is withheld
 
 
+def dominant(target: Tensor) -> Tensor:
+    """Soft targets (..., C) as classes (...): the one that there is most of, UNLABELLED for rows of 0. Others
+    as they are."""
+    if not target.is_floating_point():
+        return target
+    return torch.where(target.any(-1), target.argmax(-1), UNLABELLED)
+
+
 class Task(Plugin):
-    """Base of all tasks. Targets are int64; UNLABELLED where the label is withheld."""
+    """Base of all tasks. Targets are int64 (...), UNLABELLED where the label is withheld.
+
+    Those of mixed images are soft: float rows (..., C) of how much of each class there is, which sum to 1;
+    all 0 where a label is withheld.
+    """
 
     def label_loss(self, logits: Tensor, target: Tensor) -> Tensor:
         """The supervised loss, a scalar, nats per labelled sample; zero (with a gradient of zero) when none
@@ -25,7 +38,8 @@ class Task(Plugin):
 
     def hits(self, logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """How many labelled answers of a batch are right, and how many are labelled: two scalars, on the
-        device."""
+        device. Of a mixed image the class that it has most of is right."""
+        target = dominant(target)
         known = target != UNLABELLED
         return ((logits.argmax(-1) == target) & known).sum(), known.sum()
 

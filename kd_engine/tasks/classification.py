@@ -26,12 +26,16 @@ class Classification(Task):
 
     def label_loss(self, logits: Tensor, target: Tensor) -> Tensor:
         """Cross-entropy, the mean over the labelled samples of the batch, nats. logits: (..., C); target:
-        (...)."""
-        flat, wanted = logits.flatten(0, -2), target.flatten()
-        total = F.cross_entropy(flat, wanted, ignore_index=UNLABELLED, reduction="sum")
-        return total / (wanted != UNLABELLED).sum().clamp(
-            min=1
-        )  # "mean" would divide by zero without a label
+        (...), or (..., C) where it is soft."""
+        flat = logits.flatten(0, -2)
+        if target.is_floating_point():
+            rows = target.flatten(0, -2)
+            total, known = F.cross_entropy(flat, rows, reduction="sum"), rows.any(-1)
+        else:
+            wanted = target.flatten()
+            total = F.cross_entropy(flat, wanted, ignore_index=UNLABELLED, reduction="sum")
+            known = wanted != UNLABELLED
+        return total / known.sum().clamp(min=1)  # "mean" would divide by zero without a label
 
     def metrics(self, logits: np.ndarray, target: np.ndarray) -> dict[str, Any]:
         """logits: (..., C); target: (...), where UNLABELLED samples do not count. Fractions; nll in nats per

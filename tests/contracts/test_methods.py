@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kd_engine.activity import is_activity, named, place_of
@@ -355,6 +356,19 @@ def check_live_knobs_act_at_the_next_call(plugin: type[Method]) -> None:
                 ready.method.knobs = kept
 
 
+def check_learns_from_mixed_images_unless_it_says_so(plugin: type[Method]) -> None:
+    """Soft targets, a row of them unlabelled, give finite terms and gradients, where not `hard_targets`."""
+    for ready in _cases(plugin) if not plugin.hard_targets else ():
+        first, second = (F.one_hot((ready.target + k) % CLASSES, CLASSES) for k in range(2))
+        ready.target = 0.75 * first + 0.25 * second
+        ready.target[0] = 0
+        for name, term in ready.terms().items():
+            assert torch.isfinite(term), f"term '{name}' is {term.item()} for soft targets"
+        ready.total().backward()
+        for tensor in _leaves(ready.student):
+            assert tensor.grad is None or bool(tensor.grad.isfinite().all())
+
+
 CHECKS: tuple[Callable[[type[Method]], None], ...] = (
     check_describes_itself,
     check_builds_from_defaults_to_finite_scalars,
@@ -366,6 +380,7 @@ CHECKS: tuple[Callable[[type[Method]], None], ...] = (
     check_batch_order_does_not_matter,
     check_is_repeatable,
     check_live_knobs_act_at_the_next_call,
+    check_learns_from_mixed_images_unless_it_says_so,
 )
 
 
@@ -424,3 +439,11 @@ def test_every_method_computes_where_its_signals_are(name: str, device: str) -> 
 def test_every_method_file_imports() -> None:
     assert not FOUND.broken
     assert {"kd", "hard-label", "at", "fitnet"} <= FOUND.plugins.keys()
+
+
+def test_a_method_that_takes_soft_targets_for_classes_is_caught() -> None:
+    class Careless(FOUND.plugins["dkd"]):  # type: ignore[name-defined,misc]
+        hard_targets = False
+
+    with pytest.raises((RuntimeError, IndexError)):
+        check_learns_from_mixed_images_unless_it_says_so(Careless)

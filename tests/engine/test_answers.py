@@ -61,6 +61,16 @@ def test_a_recipe_is_described_with_data_teacher_student_and_samples(teacher: Pa
     assert "student_logits" not in arrays
 
 
+def test_a_recipe_that_mixes_shows_its_samples_unmixed(teacher: Path) -> None:
+    plain = answers.describe(tiny.document(teacher))
+    told = answers.describe(tiny.document(teacher, data__mix="cutmix", data__erase=1.0))
+    assert told["problems"] == []
+    for name in ("images", "labels", "teacher_logits"):
+        np.testing.assert_array_equal(samples(told)[name], samples(plain)[name])
+    refused = answers.describe(tiny.document(data__mix="mixup", stages__0__methods=[{"method": "tf-kd"}]))
+    assert list(problems(refused)) == ["stages.0.methods.0.method"]
+
+
 def test_the_bundled_teacher_tells_its_accuracy() -> None:
     document = tiny.document()
     document["teacher"] = {"model": "resnet20", "weights": "bundled:digits-resnet20"}

@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy.stats import chisquare
 
-from kd_engine.augment import augmented, distinct, lots, moves, padding
+from kd_engine.augment import AREA, augmented, distinct, erased, lots, moves, padding
 
 KINDS = ("flip", "crop", "crop-flip")
 
@@ -93,6 +93,47 @@ def test_the_images_handed_in_stay_as_they_are():
     before = batch.clone()
     augmented(batch, np.arange(8), np.arange(8), 0, "crop-flip")
     assert torch.equal(batch, before)
+
+
+FILL = torch.tensor([1, 2, 3], dtype=torch.uint8).view(3, 1, 1)
+BLANK = torch.full((400, 3, 32, 32), 200, dtype=torch.uint8)
+
+
+def test_erasing_paints_one_rectangle_of_a_plausible_size_over():
+    drawn = erased(BLANK, np.arange(400), np.arange(400) % 7 + 1, 0, 1.0, FILL)
+    gone = (drawn == FILL).all(1)
+    assert torch.equal(drawn, torch.where(gone[:, None], FILL, BLANK))
+    for rows, columns, area in zip(gone.any(2), gone.any(1), gone.sum((1, 2)), strict=True):
+        assert area == rows.sum() * columns.sum()  # a full rectangle
+        for along in (rows, columns):
+            places = torch.nonzero(along).flatten()
+            assert int(places[-1] - places[0]) + 1 == len(places)
+    shares = gone.float().mean((1, 2)).numpy()
+    assert AREA[0] * 0.7 < shares.min() < 0.05
+    assert 0.35 < shares.max() < AREA[1] * 1.1
+    assert np.mean(shares) == pytest.approx(np.mean(AREA), abs=0.03)
+    lost = gone.float().mean(0)
+    quarters = [part.mean() for half in lost.chunk(2) for part in half.chunk(2, 1)]
+    assert max(quarters) - min(quarters) < 0.06  # anywhere alike
+    assert (lost > 0).float().mean() > 0.95
+
+
+def test_erasing_happens_with_its_probability_and_never_to_view_0():
+    views = np.repeat([0, 3], 200)
+    lost = (erased(BLANK, np.arange(400), views, 0, 0.25, FILL) != BLANK).any((1, 2, 3)).numpy()
+    assert not lost[:200].any()
+    assert np.mean(lost[200:]) == pytest.approx(0.25, abs=0.08)
+
+
+def test_an_erased_view_depends_on_sample_view_and_seed_alone():
+    batch, indices, views = images(40), np.arange(40) + 9, np.arange(40) % 16
+    whole = erased(batch, indices, views, 1, 0.7, FILL)
+    order = np.random.default_rng(0).permutation(40)[:13]
+    assert torch.equal(erased(batch[order], indices[order], views[order], 1, 0.7, FILL), whole[order])
+    assert not torch.equal(erased(batch, indices, views, 2, 0.7, FILL), whole)
+    assert not torch.equal(erased(batch, indices + 1, views, 1, 0.7, FILL), whole)
+    assert not torch.equal(erased(batch, indices, views + 1, 1, 0.7, FILL), whole)
+    assert torch.equal(batch, images(40))
 
 
 def test_lots_follow_the_published_generator():

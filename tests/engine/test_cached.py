@@ -86,6 +86,21 @@ def test_filled_before_or_not_the_bits_are_the_same(teacher: Path, tmp_path: Pat
     assert sum(live) <= cached.CHUNK  # for the check when the answers are taken up
 
 
+@pytest.mark.parametrize("mix", ["mixup", "cutmix"])
+def test_mixed_and_erased_views_are_kept_exactly(
+    teacher: Path, tmp_path: Path, live: list[int], mix: str
+) -> None:
+    """Filled before or not the bits are the same, and within half precision those without a cache."""
+    changes = {"data__mix": mix, "data__erase": 0.5, "data__labels_per_class": 2, "data__views": 3}
+    first = tiny.run(recipe(teacher, **changes), tmp_path)
+    live.clear()
+    again = tiny.run(recipe(teacher, **changes), tmp_path)
+    assert sum(live) <= cached.CHUNK
+    tiny.assert_same_run(first, again)
+    uncached = losses(tiny.run(recipe(teacher, "off", **changes), tmp_path))
+    assert losses(first) == pytest.approx(uncached, rel=2e-3)
+
+
 def test_the_teacher_is_run_once_for_each_view_whatever_the_epochs(
     teacher: Path, tmp_path: Path, live: list[int]
 ) -> None:
@@ -106,7 +121,13 @@ def test_another_seed_and_rivals_share_the_answers(teacher: Path, tmp_path: Path
 
 @pytest.mark.parametrize(
     "change",
-    [{"data__seed": 1}, {"data__augment": "flip"}, {"data__normalize": "imagenet"}, {"data__subset": 50}],
+    [
+        {"data__seed": 1},
+        {"data__augment": "flip"},
+        {"data__normalize": "imagenet"},
+        {"data__subset": 50},
+        {"data__mix": "mixup"},
+    ],
 )
 def test_other_data_are_other_answers(
     teacher: Path, tmp_path: Path, live: list[int], change: dict[str, Any]

@@ -34,6 +34,32 @@ def test_the_label_loss_is_the_mean_cross_entropy_of_the_labelled_samples():
     assert loss.item() == pytest.approx(wanted.mean(), rel=1e-5)
 
 
+def test_soft_targets_are_learned_in_their_shares_and_rows_of_zero_not_at_all():
+    logits, first = answers()
+    second = (first + 3) % 10
+    share = np.linspace(0.5, 1, 200)
+    rows = share[:, None] * np.eye(10)[first] + (1 - share[:, None]) * np.eye(10)[second]
+    rows[::3] = 0
+    known = rows.any(1)
+    exact = logits.astype(np.float64)
+    each = -(rows * (exact - np.log(np.exp(exact).sum(1, keepdims=True)))).sum(1)
+    target = torch.from_numpy(rows.astype(np.float32))
+    student = torch.from_numpy(logits).requires_grad_()
+    loss = TASK.label_loss(student, target)
+    loss.backward()
+    assert loss.item() == pytest.approx(each[known].mean(), rel=1e-5)
+    assert not student.grad[::3].any()
+    hard = torch.from_numpy(np.where(known, first, UNLABELLED))
+    right, counted = TASK.hits(student, target)
+    assert (right, counted) == TASK.hits(student, hard)
+    assert counted == known.sum()
+    one_hot = torch.eye(10)[torch.from_numpy(first)]
+    assert torch.allclose(
+        TASK.label_loss(student, one_hot), TASK.label_loss(student, torch.from_numpy(first))
+    )
+    assert TASK.label_loss(student, torch.zeros(200, 10)).item() == 0
+
+
 def test_without_a_label_the_loss_and_its_gradient_are_exactly_zero():
     logits = torch.randn(8, 10, generator=torch.Generator().manual_seed(0)).requires_grad_()
     loss = TASK.label_loss(logits, torch.full((8,), UNLABELLED))

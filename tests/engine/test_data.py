@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
+from kd_engine.augment import Augmentation
 from kd_engine.batches import AHEAD, Batches, Draw
 from kd_engine.data import (
     Subset,
@@ -162,6 +163,31 @@ def test_the_fingerprint_follows_whatever_changes_an_input():
     assert prepare(loaded(), augment="crop-flip", views=4).fingerprint == first
 
 
+def test_recipes_that_neither_erase_nor_mix_keep_the_answers_of_their_teachers():
+    """Fingerprints as they were before views could be erased and mixed."""
+    assert prepare(loaded()).fingerprint == "5c325c6bb359544deb62a082c6457af6"
+    crop = prepare(loaded(), augment="crop-flip", views=4)
+    assert crop.fingerprint == "60970b1910d49602795b3a1afb63a408"
+    flip = prepare(loaded(), augment="flip", views=16, seed=3, subset=50, mix_alpha=0.2)
+    assert flip.fingerprint == "cd165f986ad3e3112f25f238e36e8f71"
+
+
+def test_the_fingerprint_follows_erasing_and_mixing_and_then_who_has_a_label():
+    kinds = [{}, {"erase": 0.5}, {"erase": 0.2}]
+    kinds += [{"mix": "mixup"}, {"mix": "cutmix"}, {"mix": "cutmix", "mix_alpha": 0.5}]
+    kinds += [{"mix": "cutmix", "erase": 0.5}, {"mix": "cutmix", "labels_per_class": 3}]
+    assert len({prepare(loaded(), views=4, augment="flip", **kind).fingerprint for kind in kinds}) == len(
+        kinds
+    )
+    erased, few = (prepare(loaded(), views=4, erase=0.5, labels_per_class=k) for k in (None, 3))
+    assert erased.fingerprint == few.fingerprint
+
+
+def test_where_lots_are_drawn_for_each_view_there_are_as_many_as_asked_for():
+    assert prepare(loaded(), augment="none", erase=0.1, views=500).views == 500
+    assert prepare(loaded(), augment="flip", mix="mixup", views=500).views == 500
+
+
 def test_there_are_no_more_views_than_an_augmentation_can_make():
     assert prepare(loaded(), augment="none", views=16).views == 1
     assert prepare(loaded(), augment="flip", views=16).views == 2
@@ -239,8 +265,8 @@ def test_batches_are_normalised_as_by_hand():
 
 def test_views_are_named_by_the_sample_and_not_by_its_place_in_a_subset():
     data = loaded()
-    whole = Batches(Subset(data.train, np.arange(100)), MEAN, STD, augment="crop-flip")
-    some = Batches(Subset(data.train, np.array([8, 50])), MEAN, STD, augment="crop-flip")
+    whole = Batches(Subset(data.train, np.arange(100)), MEAN, STD, augmentation=Augmentation("crop-flip"))
+    some = Batches(Subset(data.train, np.array([8, 50])), MEAN, STD, augmentation=Augmentation("crop-flip"))
     views = np.array([3, 4])
     shown = some(np.array([0, 1]), views)[0]
     assert torch.equal(shown, whole(np.array([8, 50]), views)[0])
@@ -268,7 +294,8 @@ def test_what_is_read_from_disk_gives_the_same_batches_from_threads_that_end():
     lazy = OnDemand(data.train)
     draws = plan(100, 16, 0, 0, views=8)
     eager, streamed = (
-        Batches(Subset(one, np.arange(100)), MEAN, STD, augment="crop-flip") for one in (data.train, lazy)
+        Batches(Subset(one, np.arange(100)), MEAN, STD, augmentation=Augmentation("crop-flip"))
+        for one in (data.train, lazy)
     )
     kept = list(streamed.stream(draws))  # all of them: a place that is filled again must not show
     for (draw, *one), (same, *two) in zip(eager.stream(draws), kept, strict=True):

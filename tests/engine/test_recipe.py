@@ -15,7 +15,9 @@ from kd_engine import catalog as catalogs
 from kd_engine.catalog import Catalog
 from kd_engine.check import check
 from kd_engine.errors import RecipeError
+from kd_engine.knobs import knobs_of
 from kd_engine.recipe import (
+    DataKnobs,
     Recipe,
     complete,
     get_at,
@@ -122,6 +124,37 @@ def test_a_problem_names_its_place_and_the_way_out(
 ) -> None:
     (found,) = problems(catalog, **changes)
     assert found.startswith(problem)
+
+
+def test_methods_that_ask_for_one_class_are_refused_where_images_are_mixed(catalog: Catalog) -> None:
+    """By name, in a stage and in its rivals; beside those that can be mixed with."""
+    rivals = [{"name": "r", "label_weight": 1.0, "methods": [{"method": "at"}, {"method": "crd"}]}]
+    methods = [{"method": "kd"}, {"method": "dkd"}]
+    for mix in ("mixup", "cutmix"):
+        found = problems(catalog, data__mix=mix, stages__0__methods=methods, stages__0__rivals=rivals, seed=3)
+        assert [problem.split(":")[0] for problem in found] == [
+            "stages.0.methods.1.method",
+            "stages.0.rivals.0.methods.1.method",
+        ]
+        assert "'dkd' asks which class an image is of" in found[0]
+        assert "set data.mix to none" in found[0]
+    assert problems(catalog, data__mix="none", stages__0__methods=methods, stages__0__rivals=rivals) == []
+    assert problems(catalog, data__mix="cutmix", data__erase=0.5) == []
+
+
+def test_one_view_is_no_view_to_change(catalog: Catalog) -> None:
+    for changed in ({"data__erase": 0.5}, {"data__mix": "mixup"}):
+        (found,) = problems(catalog, data__views=1, **changed)
+        assert found.startswith("data.views: got 1, expected 2 or more")
+    assert problems(catalog, data__views=1) == []
+
+
+def test_erasing_and_mixing_are_offered_by_every_form(catalog: Catalog) -> None:
+    """Forms are made from what these say; see DataKnobs."""
+    offered = {knob.name: knob for knob in knobs_of(DataKnobs)}
+    assert (offered["erase"].low, offered["erase"].high, offered["erase"].default) == (0, 1, 0)
+    assert offered["mix"].choices == ("none", "mixup", "cutmix")
+    assert offered["mix_alpha"].advanced
 
 
 def test_every_problem_is_named_at_once(catalog: Catalog) -> None:

@@ -13,7 +13,6 @@ from torch import Tensor
 
 from kd_engine import batches
 from kd_engine import events as e
-from kd_engine.batches import Draw
 from kd_engine.commands import StepOnce, Stop
 from kd_engine.data import Subset, plan
 from kd_engine.datasets import Resident
@@ -70,6 +69,23 @@ def test_a_streamed_run_is_the_resident_one_bit_for_bit_also_with_few_labels(
 
 
 @pytest.mark.usefixtures("on_disk")
+def test_a_streamed_run_that_mixes_goes_on_bit_for_bit_as_the_resident_one(
+    teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mixing = tiny.recipe(teacher, data__mix="cutmix", data__erase=0.3)
+    session = Session(mixing, tmp_path)
+    for _ in range(4):
+        session.send(StepOnce())
+    tiny.until(session, e.Paused, step=4)
+    session.send(Stop())
+    list(session)
+    again = Session.resume("last", tmp_path)
+    tiny.finish(again)
+    monkeypatch.setattr(Resident, "in_memory", True)
+    tiny.assert_same_run(tiny.folder(again), tiny.run(mixing, tmp_path))
+
+
+@pytest.mark.usefixtures("on_disk")
 def test_a_resumed_stream_starts_where_it_stopped(
     teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -83,9 +99,9 @@ def test_a_resumed_stream_starts_where_it_stopped(
     read: list[int] = []
     original = batches._read
 
-    def record(subset: Subset, draw: Draw, share: np.ndarray, pixels: Tensor) -> None:
-        read.extend(draw.indices[share] if len(subset) == 45 else ())
-        original(subset, draw, share, pixels)
+    def record(subset: Subset, rows: np.ndarray, share: np.ndarray, pixels: Tensor) -> None:
+        read.extend(rows[share] if len(subset) == 45 else ())
+        original(subset, rows, share, pixels)
 
     monkeypatch.setattr(batches, "_read", record)
     again = Session.resume("last", tmp_path)

@@ -6,7 +6,7 @@ from collections.abc import Hashable
 
 import numpy as np
 import pyqtgraph as pg
-from PySide6.QtCore import Qt
+from PySide6.QtCore import QRectF, Qt
 from PySide6.QtGui import QColor, QPen
 
 from kd_gui.plots import decimate
@@ -18,6 +18,23 @@ from kd_gui.theme import theme
 BOLD, THIN = 1.8, 1.0
 DASH = 4  # half the length, in pixels, of what stands for a lone point
 FAINT = 0.3  # how much of its colour the measured line keeps
+
+
+class _Item(pg.PlotCurveItem):
+    """Takes the frame, and as much around it, for its bounds: Qt asks for them several times a drawing, and
+    pyqtgraph's answer looks at every point and at the pen's width in pixels."""
+
+    _room = QRectF()  # in the units of the curves
+
+    def set_room(self, frame: Frame) -> None:
+        wide, high = frame.x1 - frame.x0, frame.y1 - frame.y0
+        room = QRectF(frame.x0 - wide, frame.y0 - high, 3 * wide, 3 * high)
+        if room != self._room:
+            self.prepareGeometryChange()
+            self._room = room
+
+    def boundingRect(self) -> QRectF:
+        return self._room
 
 
 class Line:
@@ -33,8 +50,8 @@ class Line:
         self._box = box
         # Empty arrays: without any, pyqtgraph drops the options.
         options = {"x": np.empty(0), "y": np.empty(0), "skipFiniteCheck": True}
-        self.raw_item = pg.PlotCurveItem(**options, antialias=False)
-        self.item = pg.PlotCurveItem(**options, antialias=True)
+        self.raw_item = _Item(**options, antialias=False)
+        self.item = _Item(**options, antialias=True)
         self.item.setZValue(1 if series.thin else 2)
         for item in (self.raw_item, self.item):
             box.addItem(item, ignoreBounds=True)
@@ -69,6 +86,8 @@ class Line:
     def draw(self, frame: Frame) -> None:
         """Hand over as many points as the frame has room for: a wide antialiased line pays for each."""
         columns = max(int(frame.rect.width()), 100)
+        for item in (self.item, self.raw_item):
+            item.set_room(frame)
         x, y = decimate.means(self.x, self.y, frame.x0, frame.x1, columns // 5)
         if len(x) == 1:  # a point has no length: a short dash stands for the first epoch
             half = DASH * (frame.x1 - frame.x0) / max(frame.rect.width(), 1)

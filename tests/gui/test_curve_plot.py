@@ -323,3 +323,13 @@ def test_a_lone_point_is_drawn_as_a_short_dash(plot):
     assert len(x) == 2
     assert x[0] < X[0] < x[1]
     assert (y == 0.5).all()
+
+
+def test_what_a_line_may_paint_on_covers_the_view_and_its_margin_also_when_zoomed(plot):
+    for change in (lambda: None, lambda: plot.zoom(2.0, 2.5), plot.fit, lambda: plot.resize(900, 120)):
+        change()
+        seen = plot._box.viewRect()
+        for key in plot.series():
+            for item in (plot.line(key).item, plot.line(key).raw_item):
+                assert item.boundingRect().contains(seen)
+                assert item.boundingRect() == item.boundingRect().normalized()

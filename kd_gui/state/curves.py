@@ -12,6 +12,7 @@ Floats = NDArray[np.float64]
 
 FEW = 256  # points that a plain loop smooths as quickly as anything
 BLOCK = 64
+NOTHING = 1e-18  # beside one
 
 
 class Curve:
@@ -115,9 +116,12 @@ class Smoother:
             carried[i] = self._mean
             self._mean = last + fades[-1] * self._mean
         out = (means + carried[:, None] * fades).ravel()[: y.size]
-        lefts = self._left * weight ** np.arange(1.0, y.size + 1.0)
-        self._mean, self._left = float(out[-1]), float(lefts[-1])
-        return out / (1.0 - lefts)
+        self._mean = float(out[-1])
+        # After a while the start is forgotten to the last bit, and powers cost more than all else.
+        short = min(y.size, math.ceil(math.log(NOTHING) / math.log(weight)) if weight else 0)
+        out[:short] /= 1.0 - self._left * weight ** np.arange(1.0, short + 1.0)
+        self._left *= weight**y.size
+        return out
 
     def _one_by_one(
         self, new_x: Floats, new_y: Floats, weight: float, breaks: tuple[float, ...]

@@ -1,7 +1,7 @@
 """What the panels show: the live run, a stored one read back from its log, or the experiment before any run.
 
-Logs are read elsewhere and folded in chunk by chunk, while the next is read. Live events that come meanwhile
-are held back, then added, so that going back to a live run loses nothing."""
+Logs are read elsewhere, chunk by chunk, and each is folded in before the next is read. Live events that come
+meanwhile are held back, then added, so that going back to a live run loses nothing."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from kd_gui.state.reading import Reading
 from kd_gui.state.samples import Samples
 
 FOLLOW_MS = 1000  # a run that another process trains is read again so often
-CHUNK = 2000  # events in one turn of the event loop: a few milliseconds of folding
+CHUNK = 4000  # events in one turn of the event loop: a few milliseconds of folding
 SNAPSHOTS = Path("snapshots")
 
 
@@ -223,15 +223,14 @@ class Show(QObject):
     def _fold(self, events: list[Event]) -> None:
         """The views hear of the first chunk, so that the old run is gone from the screen, and of the last:
         curves that are drawn after every chunk cost more than all of the folding."""
-        there_is_more = len(events) == CHUNK
-        if there_is_more:
-            self._read_chunk()
-        first, until = self._feed.empty, self._until
+        first, there_is_more, until = self._feed.empty, len(events) == CHUNK, self._until
         self._seen = events[-1].time if events else self._seen
         self._feed.fold(events if until is None else [e for e in events if e.time <= until])
         if first or not there_is_more:
             self._feed.tell()
-        if not there_is_more:
+        if there_is_more:  # not before: two threads that compute take turns, and lose by it
+            self._read_chunk()
+        else:
             self._finish()
 
     def _finish(self) -> None:

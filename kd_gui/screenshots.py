@@ -156,8 +156,9 @@ class _Album:
         self._dialog("keys", lambda: self._window.actions_["keys"].trigger())
         studio.notices.withdraw_all()
         studio.live = ""
+        pictured = bool(studio.samples.epochs)  # they are read after the curves
         studio.look_at(self._run.name)
-        self._until(lambda: studio.feed.status == "done")
+        self._until(lambda: studio.feed.status == "done" and bool(studio.samples.epochs) == pictured)
         self._take("stored")
         return self._files
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from itertools import groupby
 from operator import attrgetter
 from typing import Any, ClassVar
@@ -25,41 +24,9 @@ from kd_gui.state.curves import Floats
 from kd_gui.state.markers import Marker, Markers
 from kd_gui.state.plan import Plan
 from kd_gui.state.reports import Reports, StudentCurves
+from kd_gui.state.told import Epoch, Progress, Teacher
 
 ENDED = ("done", "stopped", "failed", "interrupted")
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """The end of an epoch: `x` epochs of the whole run are done."""
-
-    x: float
-    step: int
-    train: dict[str, float]
-    validation: dict[str, float]
-    best: bool
-
-
-@dataclass(frozen=True)
-class Teacher:
-    """Fractions, None where unknown."""
-
-    model: str
-    parameters: int
-    top1: float | None
-    top1_test: float | None
-
-
-@dataclass(frozen=True)
-class Progress:
-    """epoch: the one at work, from 1. eta: seconds left, None until it means something."""
-
-    epoch: int = 0
-    epochs: int = 0
-    step: int = 0
-    steps_total: int = 0
-    fraction: float = 0.0
-    eta: float | None = None
 
 
 class Feed(QObject):

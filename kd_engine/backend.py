@@ -73,20 +73,32 @@ def mix(*parts: int | str) -> int:
 
 @contextmanager
 def seeded(*parts: int | str) -> Iterator[None]:
-    """Torch's generators start from a seed mixed from `parts`, and are put back as they were afterwards.
+    """Torch's generators start from a seed mixed from `parts`, and are put back as they were afterwards."""
+    with random_kept():
+        reseed(*parts)
+        yield
+
+
+def reseed(*parts: int | str) -> None:
+    """Torch's generators start from a seed mixed from `parts`.
 
     Every step is seeded by its number, so what a random layer does depends neither on probes, pauses nor
-    resumes, and two sessions in one process do not disturb each other between steps.
+    resumes.
     """
     seed = mix(*parts)
+    # Not torch.manual_seed: it also seeds devices that are not there, formatting a stack trace for each.
+    torch.default_generator.manual_seed(seed)
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        torch.cuda.manual_seed(seed)
+    if torch.backends.mps.is_available():
+        torch.mps.manual_seed(seed)
+
+
+@contextmanager
+def random_kept() -> Iterator[None]:
+    """The state of torch's generators, which are one for the whole process, is afterwards what it was."""
     devices = [torch.cuda.current_device()] if torch.cuda.is_initialized() else []  # type: ignore[no-untyped-call]
     with torch.random.fork_rng(devices):
-        # Not torch.manual_seed: it also seeds devices that are not there, formatting a stack trace for each.
-        torch.default_generator.manual_seed(seed)
-        if devices:
-            torch.cuda.manual_seed(seed)
-        if torch.backends.mps.is_available():
-            torch.mps.manual_seed(seed)
         yield
 
 
@@ -100,12 +112,13 @@ def threads_kept() -> Iterator[None]:
         set_threads(before)
 
 
-def own_threads(work: Generator[T, None, None]) -> Generator[T, None, None]:
-    """`work`, with a number of CPU threads of its own: what it sets while it moves holds for it alone."""
+def undisturbing(work: Generator[T, None, None]) -> Generator[T, None, None]:
+    """`work`, with random numbers and a number of CPU threads of its own: what it does to them while it moves
+    holds for it alone, so that two sessions in one process do not disturb each other."""
     mine = None
     with closing(work):
         while True:
-            with threads_kept():
+            with threads_kept(), random_kept():
                 if mine is not None:
                     set_threads(mine)
                 try:

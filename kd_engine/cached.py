@@ -90,14 +90,15 @@ class CachedTeacher(LiveTeacher):
     def signals(self, batch: Batch) -> Signals:
         if not self._kept:
             return super().signals(batch)
-        self._check()
+        if not self._checked:
+            self._check()
         rows = batch.draw.indices * self._data.views + batch.draw.views
-        words, there = {}, np.ones(len(rows), bool)
+        words, there = {}, None
         for name, (kept, _) in self._kept.items():
             words[name], found = kept.get(rows)
-            there &= found
-        missing = np.flatnonzero(~there)
-        if len(missing):
+            there = found if there is None else there & found
+        if there is not None and not there.all():
+            missing = np.flatnonzero(~there)
             fresh = self._fresh(batch.inputs, missing)
             for name, new in fresh.items():
                 words[name][missing] = new
@@ -160,7 +161,7 @@ class CachedTeacher(LiveTeacher):
     def _check(self) -> None:
         """Once, before the first use: compare a few kept rows with fresh answers, and forget all where they
         differ."""
-        rows = self._filled() if not self._checked else np.empty(0)
+        rows = self._filled()
         self._checked = True
         if not len(rows):
             return

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import mmap
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -29,14 +30,16 @@ class Rows:
         self._odd = np.arange(1, words // 2, 2, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
         self._touched = 0
         self._files: tuple[Path, ...] = ()
+        self._mapped: np.memmap[Any, Any] | None = None
         if file is None:
             self._rows, self._sums = np.zeros((count, words), np.uint16), np.zeros(count, np.uint16)
             return
         self._files = Path(f"{file}.rows"), Path(f"{file}.sums")
         for path, shape in zip(self._files, ((count, words), (count,)), strict=True):
             _lengthen(path, 2 * math.prod(shape))
-        self._rows = np.memmap(self._files[0], np.uint16, "r", shape=(count, words))
-        self._sums = np.memmap(self._files[1], np.uint16, "r", shape=(count,))
+        self._mapped = np.memmap(self._files[0], np.uint16, "r", shape=(count, words))
+        self._rows = self._mapped.view(np.ndarray)  # the same memory; rows are taken from it in half the time
+        self._sums = np.memmap(self._files[1], np.uint16, "r", shape=(count,)).view(np.ndarray)
 
     def get(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The rows (n, words) and which of them are there, (n,) bool; the others hold anything."""
@@ -80,8 +83,8 @@ class Rows:
 
     def _give_back(self, read: int) -> None:
         self._touched += read
-        if self._touched > TOUCHED and isinstance(self._rows, np.memmap) and hasattr(mmap, "MADV_DONTNEED"):
-            self._rows._mmap.madvise(mmap.MADV_DONTNEED)  # type: ignore[attr-defined]
+        if self._touched > TOUCHED and self._mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
+            self._mapped._mmap.madvise(mmap.MADV_DONTNEED)  # type: ignore[attr-defined]
             self._touched = 0
 
 

@@ -18,7 +18,7 @@ import torch
 
 from kd_engine import checkpoint, graft
 from kd_engine import events as e
-from kd_engine.backend import Backend, own_threads, seeded
+from kd_engine.backend import Backend, reseed, undisturbing
 from kd_engine.batches import Batch
 from kd_engine.checkpoint import Change, Checkpoint
 from kd_engine.classroom import Alumnus, Classroom
@@ -33,7 +33,7 @@ from kd_engine.gallery import Gallery
 from kd_engine.journal import Journal
 from kd_engine.models import count_parameters
 from kd_engine.optim import rate_factor
-from kd_engine.recipe import Recipe, get_at
+from kd_engine.recipe import Recipe
 from kd_engine.schedules import Clock
 from kd_engine.signals import Signals, together
 from kd_engine.standing import Standing
@@ -70,7 +70,7 @@ class Session:
         self._taught_by: LiveTeacher | None = None  # of the stage that is going
         self._before: dict[str, Alumnus] = {}  # the students of the last stage, by name
         self._mail = Mailbox()
-        self._stream = own_threads(self._live())
+        self._stream = undisturbing(self._live())
 
     @classmethod
     def resume(cls, run: str | Path, runs: Path | str | None = None) -> Session:
@@ -290,7 +290,7 @@ class Session:
         """One optimizer step of every student, on one pass of the teacher. labelled: the batch of those who
         learn from labels alone, where some labels are withheld."""
         now, lay_out = self._now, self._room.backend.lay_out
-        lr = rate * float(get_at(now.document, f"stages.{now.at.stage}.optimizer.lr"))
+        lr = rate * now.lr
         batch = batch._replace(inputs=lay_out(batch.inputs))
         teacher = None
         if self._taught_by is not None and any(
@@ -299,15 +299,15 @@ class Session:
             teacher = self._taught_by.signals(batch)
         peers = self._hear_peers(batch)
         for student in now.students:
-            with seeded(now.recipe.seed, "step", now.at.step):
-                if student.learner.labels_only and labelled is not None:
-                    alone = labelled._replace(inputs=lay_out(labelled.inputs))
-                    student.learn(now.at.step, lr, alone, None, clock)
-                elif student.name in peers:
-                    others = [said for name, said in peers.items() if name != student.name]
-                    student.learn(now.at.step, lr, batch, together(others), clock, peers[student.name])
-                else:
-                    student.learn(now.at.step, lr, batch, teacher, clock)
+            reseed(now.recipe.seed, "step", now.at.step)
+            if student.learner.labels_only and labelled is not None:
+                alone = labelled._replace(inputs=lay_out(labelled.inputs))
+                student.learn(now.at.step, lr, alone, None, clock)
+            elif student.name in peers:
+                others = [said for name, said in peers.items() if name != student.name]
+                student.learn(now.at.step, lr, batch, together(others), clock, peers[student.name])
+            else:
+                student.learn(now.at.step, lr, batch, teacher, clock)
         now.at.batch += 1
         now.at.step += 1
         self._journal.images += len(batch.target)
@@ -318,8 +318,8 @@ class Session:
         said = {}
         for student in self._now.students:
             if student.learner.peer:
-                with seeded(self._now.recipe.seed, "step", self._now.at.step, student.name):
-                    said[student.name] = student.hear(batch)
+                reseed(self._now.recipe.seed, "step", self._now.at.step, student.name)
+                said[student.name] = student.hear(batch)
         return said
 
     def _end_epoch(self) -> Events:

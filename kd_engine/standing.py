@@ -8,20 +8,21 @@ from typing import Any
 import torch
 
 from kd_engine.checkpoint import Checkpoint, Progress
-from kd_engine.recipe import Recipe, StageSection
+from kd_engine.recipe import Recipe, StageSection, get_at
 from kd_engine.trainee import Trainee
 
 
 @dataclass
 class Standing:
     """document: the recipe with the live values in force. students: of the stage that is going, the recipe's
-    own first; none before the first stage. sick: a loss became no number, so that going on means going back
-    to the last checkpoint."""
+    own first; none before the first stage. lr: the stage's learning rate, before its schedule. sick: a loss
+    became no number, so that going on means going back to the last checkpoint."""
 
     recipe: Recipe
     document: dict[str, Any]
     at: Progress = field(default_factory=Progress)
     students: list[Trainee] = field(default_factory=list)
+    lr: float = 0.0
     sick: bool = False
 
     @property
@@ -52,6 +53,8 @@ class Standing:
         self.apply_knobs()
 
     def apply_knobs(self) -> None:
+        """Let the values of the document be in force."""
+        self.lr = float(get_at(self.document, f"stages.{self.at.stage}.optimizer.lr"))
         for student in self.students:
             student.set_knobs(self.document)
 

@@ -41,7 +41,7 @@ class Task(Plugin):
         device. Of a mixed image the class that it has most of is right."""
         target = dominant(target)
         known = target != UNLABELLED
-        return ((logits.argmax(-1) == target) & known).sum(), known.sum()
+        return (logits.argmax(-1) == target).sum(), known.sum()  # no answer is UNLABELLED
 
     def metrics(self, logits: np.ndarray, target: np.ndarray) -> dict[str, Any]:
         """Plain numbers and nested lists: `top1`, ... Fractions, not percent."""

@@ -158,14 +158,14 @@ def recipe(
 
 
 def epoch_times(pair: Pair, asked: Recipe, cache: Path) -> Epochs:
-    """Seconds of each epoch of a session, from its first on, to the checkpoint that ends it. cache: the
-    folder of the teacher's answers."""
+    """Seconds of each epoch of a session, from its first on, with one checkpoint that was begun in it. cache:
+    the folder of the teacher's answers."""
     with closing(iter(Session(asked, pair.folder / "runs"))) as events:
         os.environ["KD_CACHE"] = str(cache)  # read when the stage begins
-        _to_checkpoint(events)  # of step 0
+        _to(e.StageStarted, events)
         while True:
             started = pair.now()
-            _to_checkpoint(events)
+            _to(e.EpochDone, events)
             yield pair.now() - started
 
 
@@ -254,9 +254,10 @@ class Samples(Dataset[tuple[Tensor, int]]):
         return self.transform(Image.fromarray(self.images[i])), int(self.labels[i])
 
 
-def _to_checkpoint(events: Iterator[Event]) -> None:
+def _to(kind: type[e.StageStarted | e.EpochDone], events: Iterator[Event]) -> None:
+    """Move to the next one of the student."""
     for event in events:
-        if isinstance(event, e.CheckpointSaved):
+        if isinstance(event, kind) and getattr(event, "student", e.STUDENT) == e.STUDENT:
             return
         if isinstance(event, e.RunFailed):
             raise RuntimeError(event.message)

@@ -5,20 +5,25 @@ An event is in the log before anybody else hears of it.
 
 from __future__ import annotations
 
+import copy
 import logging
 import time
 import traceback
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from kd_engine import card, checkpoint, graft, weights
 from kd_engine import events as e
+from kd_engine.checkpoint import Checkpoint
 from kd_engine.classroom import Classroom
 from kd_engine.commands import Command
 from kd_engine.errors import KdError
 from kd_engine.events import Event
 from kd_engine.gallery import Gallery, keep
+from kd_engine.keeper import Keeper
 from kd_engine.snapshots import SAMPLES, name_of
 from kd_engine.standing import Standing
 from kd_engine.store import BEST, LAST, SUMMARY, RunFolder, assistant_file
@@ -36,6 +41,7 @@ class Journal:
         self.run = run
         self._now = now
         self.images = 0  # that the students learned from since the last report
+        self._keeper: Keeper[Event] = Keeper()
         self.start_clock()
 
     # -- words ---------------------------------------------------------------------------------------------
@@ -105,16 +111,39 @@ class Journal:
 
     # -- files ---------------------------------------------------------------------------------------------
 
-    def checkpoint(self, room: Classroom) -> Event:
-        """Keep all that a resume needs, then the weights for others to use."""
-        path, took = checkpoint.save(self.run, self._now.checkpoint(room.data.fingerprint))
-        self.keep_weights(room)
-        at = self._now.at
-        size = path.stat().st_size
-        told = e.CheckpointSaved(
-            stage=at.stage, epoch=at.epoch, step=at.step, path=str(path), bytes=size, ms=took
-        )
-        return self.say(told)
+    def begin_checkpoint(self, room: Classroom) -> None:
+        """Have all that a resume needs kept, then the weights for others to use; `checkpointed` tells of it.
+        What is kept is how things stand now. Asks for the outcome of the checkpoint before to be told
+        first."""
+        at = replace(self._now.at)
+        state = copy.deepcopy(self._now.checkpoint(room.data.fingerprint))
+        student = _student_in(state)
+        names = (LAST, BEST) if self._now.best_now else (LAST,)
+        facts = self._card(room, at.stage)
+
+        def keep() -> Event:
+            path, took = checkpoint.save(self.run, state)
+            for name in names:  # see keep_weights
+                weights.save_state(self.run.path(name), student, facts)
+            size = path.stat().st_size
+            return e.CheckpointSaved(
+                stage=at.stage, epoch=at.epoch, step=at.step, path=str(path), bytes=size, ms=took
+            )
+
+        self._keeper.begin(keep)
+
+    def checkpointed(self, wait: bool) -> Event | None:
+        """Tells that the last checkpoint is on the disk, once, if it is, or after waiting for it. StoreError
+        when the disk refused it."""
+        told = self._keeper.outcome(wait)
+        return None if told is None else self.say(told)
+
+    def close(self) -> None:
+        """Wait for a checkpoint that is being kept, and write down that it is. Idempotent."""
+        try:
+            self.checkpointed(wait=True)
+        except KdError as refused:
+            log.error("could not keep the last checkpoint: %s", refused)
 
     def keep_weights(self, room: Classroom) -> None:
         """Write the student's last weights, and its best when it has just reached them.
@@ -130,11 +159,14 @@ class Journal:
         self._keep_student(room, stage, assistant_file(stage))
 
     def _keep_student(self, room: Classroom, stage: int, name: str) -> None:
-        recipe, run = self._now.recipe, self.run
+        state = self._now.students[0].module.state_dict()
+        weights.save_state(self.run.path(name), state, self._card(room, stage))
+
+    def _card(self, room: Classroom, stage: int) -> dict[str, str]:
+        """What the weights' file says of the student as it is now."""
         module = self._now.students[0].module
-        told = {"name": recipe.name, "run": run.name, "step": self._now.at.step, **graft.described(module)}
-        made = card.make(room.section(stage), room.data, **told)
-        weights.save_state(run.path(name), module.state_dict(), card.to_metadata(made))
+        told = {"name": self._now.recipe.name, "run": self.run.name, "step": self._now.at.step}
+        return card.to_metadata(card.make(room.section(stage), room.data, **told, **graft.described(module)))
 
     def samples(self, gallery: Gallery, teacher: np.ndarray | None = None) -> Event:
         """The pictures of the strip, and what the teacher says of them and of the validation part: the same
@@ -184,6 +216,12 @@ class Journal:
     def _traceback(self, error: Exception) -> None:
         text = "".join(traceback.format_exception(error))
         self.run.write("failure.txt", lambda path: path.write_text(text, encoding="utf-8"))
+
+
+def _student_in(state: Checkpoint) -> dict[str, Tensor]:
+    """The weights of the recipe's student in a checkpoint, by their names in the student alone."""
+    lesson, prefix = state.students[e.STUDENT]["lesson"], "student."
+    return {name.removeprefix(prefix): value for name, value in lesson.items() if name.startswith(prefix)}
 
 
 def _temperature(document: dict[str, Any]) -> float | None:

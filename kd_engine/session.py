@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Generator, Iterable
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import torch
@@ -70,6 +70,7 @@ class Session:
         self._taught_by: LiveTeacher | None = None  # of the stage that is going
         self._before: dict[str, Alumnus] = {}  # the students of the last stage, by name
         self._mail = Mailbox()
+        self._open_things = ExitStack()  # to be closed when the run ends, however it ends
         self._stream = undisturbing(self._live())
 
     @classmethod
@@ -120,6 +121,7 @@ class Session:
         except Exception as error:
             yield self._failed(error)
         finally:
+            self._open_things.close()
             self._now.dismiss()
             for teacher in (self._teacher, self._taught_by):
                 if teacher is not None:
@@ -142,6 +144,7 @@ class Session:
         resumed = self.run is not None
         run = self.run = self.run or self._store.create(self._now.document)
         self._journal = Journal(run, self._now)
+        self._open_things.callback(self._journal.close)
         run.write_json(ENVIRONMENT, environment)
         self._journal.summarise("interrupted")  # what is true if nobody writes another word
         if resumed:
@@ -228,6 +231,7 @@ class Session:
         self._journal.start_clock()
         while now.at.epoch < stage.epochs:
             yield from self._epoch(steps)
+        yield from self._steering.checkpointed()
         self._before = {student.name: Alumnus.of(student) for student in now.students}
         if not graft.described(now.students[0].module):  # else this stage is the last
             self._student.module.load_state_dict(now.students[0].module.state_dict())
@@ -324,6 +328,7 @@ class Session:
 
     def _end_epoch(self) -> Events:
         now, stage = self._now, self._now.stage
+        yield from self._steering.checkpointed()
         now.at.epoch += 1
         now.at.batch = 0
         for student in now.students:
@@ -382,11 +387,13 @@ class Session:
             return
         if now.students and not now.sick:
             yield from self._checkpoint()
+            yield from self._steering.checkpointed()
         self._journal.summarise("stopped")
         yield self._say(e.RunStopped(run=run.name, step=now.at.step, kept=True))
 
     def _failed(self, error: Exception) -> Event:
         """The event that tells of it."""
+        self._open_things.close()  # a checkpoint may be on its way to the disk
         run = self.run
         code, message, hint = explain(error, self._now.stage.batch_size)
         log.error("run failed: %s", message, exc_info=error if code == "error" else None)

@@ -97,7 +97,9 @@ class Steering:
 
     def between_steps(self) -> Events:
         """Obey what was asked; while paused, wait for more. Returns when the next step may be made."""
+        yield from self.checkpointed(wait=False)
         while self._changes and self._changes[0][0] <= self._now.at.step:
+            yield from self.checkpointed()
             _, path, value = self._changes.popleft()
             yield self._set_knob(SetKnob(path, value))
         if self._now.sick:
@@ -108,6 +110,7 @@ class Steering:
             if command is None:
                 self._idle()
                 continue
+            yield from self.checkpointed()
             yield from self._obey(command)
             if isinstance(command, StepOnce) and not self._paused:
                 return  # two of them are two steps
@@ -124,11 +127,23 @@ class Steering:
             yield self._fall_sick(*bad)
 
     def checkpoint(self) -> Events:
-        """Report, and keep where the run stands; not when a loss is no number: the last good one stays."""
+        """Report, and have kept where the run stands; not when a loss is no number: the last good one
+        stays."""
+        yield from self.checkpointed()
         yield from self.report()
         if not self._now.sick:
-            yield self._journal.checkpoint(self._room)
+            self._journal.begin_checkpoint(self._room)
             self._journal.start_clock()
+
+    def checkpointed(self, wait: bool = True) -> Events:
+        """Tell of a checkpoint that was begun, when it is on the disk.
+
+        Nothing may depend on one that is not there: no change of a knob may come between how a run stood and
+        the word that this is kept, so that a resume can tell which changes to make again.
+        """
+        told = self._journal.checkpointed(wait)
+        if told is not None:
+            yield told
 
     def refuse_rest(self) -> Events:
         """Nothing can be asked any more."""
@@ -162,6 +177,7 @@ class Steering:
                 yield self._journal.refuse(command, "unit", why)
 
     def _pause(self, why: str) -> Events:
+        yield from self.checkpointed()
         if not self._now.sick:
             yield from self.report()
         self._paused = True
@@ -249,3 +265,4 @@ class Steering:
         for command in changed:
             yield self._set_knob(command)
         yield from self.checkpoint()
+        yield from self.checkpointed()

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks import epoch, gpu, growth, loops, memory, step, window
+from benchmarks import epoch, gpu, growth, loops, memory, stacked, step, window
 from benchmarks.figures import MISSED, Figure
 from benchmarks.loops import Pair
 from kd_engine import journal
@@ -118,6 +118,12 @@ def test_five_rivals_are_a_sweep_over_five_temperatures() -> None:
     others = [rival["methods"][0]["temperature"] for rival in epoch.rivals(5)]
     assert sorted([epoch.TEMPERATURES[0], *others]) == sorted(epoch.TEMPERATURES)
     assert epoch.rivals(1) == []
+
+
+def test_stacked_students_are_compared_with_students_in_turn() -> None:
+    (figure,) = sound(stacked.measured(asked(rivals=2, students="cnn", batch=4)))
+    assert figure.value is not None
+    assert figure.value > 0
 
 
 def test_step_hands_over_augmentation_overhead_and_checkpoints() -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,9 +14,12 @@ import torch
 from kd_engine import evaluate, weights
 from kd_engine.datasets import Loaded
 from kd_engine.datasets.digits import Digits
+from kd_engine.keeper import Keeper
 from kd_engine.models import create
 from kd_engine.store import RunFolder
 from tests.engine import tiny
+
+BEGIN = Keeper.begin
 
 
 @pytest.fixture(scope="session")
@@ -37,6 +43,31 @@ def undisturbed(teacher: Path, tmp_path_factory: pytest.TempPathFactory) -> RunF
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """Throughput is measured over a moment instead of seconds."""
     monkeypatch.setattr(evaluate, "SECONDS", 0.01)
+
+
+@pytest.fixture(autouse=True)
+def kept_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A checkpoint is on the disk when the next step begins, so that tests know between which steps they hear
+    of it. Those that use `kept_beside` have it as it is."""
+    begin = BEGIN
+
+    def begin_and_wait(self: Keeper[Any], work: Callable[[], Any]) -> None:
+        begin(self, work)
+        assert self._work is not None
+        self._work.exception()  # returns when it is done
+
+    monkeypatch.setattr(Keeper, "begin", begin_and_wait)
+
+
+@pytest.fixture
+def kept_beside(monkeypatch: pytest.MonkeyPatch, kept_at_once: None) -> None:
+    """Checkpoints are written beside the training, as they are for users, and rather slowly."""
+    begin = BEGIN
+
+    def begin_slowly(self: Keeper[Any], work: Callable[[], Any]) -> None:
+        begin(self, lambda: (time.sleep(0.02), work())[1])
+
+    monkeypatch.setattr(Keeper, "begin", begin_slowly)
 
 
 @pytest.fixture

@@ -143,12 +143,12 @@ def test_the_newest_run_is_found_without_reading_the_others(root, monkeypatch):
 
 def test_scrolling_paints_the_rows_that_are_in_sight_and_no_others(qtbot, qapp, tmp_path, monkeypatch):
     rehearsal.fill_store(tmp_path, count=300)
+    painted = []
+    original = RunDelegate.paint  # replaced before the first painting: Qt remembers whose it called
+    monkeypatch.setattr(RunDelegate, "paint", lambda *args: painted.append(args[3].row()) or original(*args))
     panel = RunsPanel(RunsModel(Store(tmp_path)))
     show_inside(qtbot, panel, 568, 200)
     qtbot.waitUntil(lambda: panel.proxy.rowCount() == 300)
-    painted = []
-    original = RunDelegate.paint
-    monkeypatch.setattr(RunDelegate, "paint", lambda *args: painted.append(args[3].row()) or original(*args))
     bar, view = panel.table.verticalScrollBar(), panel.table.viewport()
     for value in (bar.maximum() // 2, bar.maximum()):
         bar.setValue(value)

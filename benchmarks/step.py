@@ -262,3 +262,7 @@ def at_once() -> Iterator[None]:
         yield
     finally:
         Keeper.begin = begin  # type: ignore[method-assign]
+
+
+if __name__ == "__main__":
+    main()

@@ -13,9 +13,10 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
+from kd_engine.disk import replacing, told
 from kd_engine.errors import Problem, RecipeError, StoreError, shown
 from kd_engine.recipe import Recipe
-from kd_engine.store import RunFolder, replacing, told
+from kd_engine.store import RunFolder
 
 PLAN = "plan.json"
 VERSION = 1

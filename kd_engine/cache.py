@@ -20,7 +20,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from kd_engine import paths
-from kd_engine.store import told
+from kd_engine.disk import told
 
 FACTS = "about.json"
 VERSION = 1  # of the files; another one is another key

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Mapping
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,12 @@ from kd_engine.summary import FIGURES, count, percent
 
 KEY = "kd_card"  # of the card in a safetensors header
 PER_CLASS = 100  # more classes than these are not listed one by one
+
+
+@cache
+def _versions() -> dict[str, str]:
+    """Read once: a card is made for every checkpoint."""
+    return {name: version(name) for name in ("kd-studio", "torch")}
 
 
 def make(section: ModelSection, data: Data, **more: Any) -> dict[str, Any]:
@@ -34,7 +41,7 @@ def make(section: ModelSection, data: Data, **more: Any) -> dict[str, Any]:
             "validation": len(data.validation),
             "test": len(data.test),
         },
-        "made_with": {"kd-studio": version("kd-studio"), "torch": version("torch")},
+        "made_with": dict(_versions()),
         **more,
     }
 

@@ -23,9 +23,10 @@ from kd_engine.cli import (
     document_of,
     interrupts,
 )
+from kd_engine.disk import replacing
 from kd_engine.errors import Problem, RecipeError
 from kd_engine.recipe import Recipe, set_at
-from kd_engine.store import Store, replacing
+from kd_engine.store import Store
 from kd_engine.summary import duration
 
 NOTHING_KEPT = "kd: stopping after this step; a pilot leaves nothing behind\n"

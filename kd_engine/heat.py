@@ -9,8 +9,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from kd_engine.advise import Advice, Finding
+from kd_engine.disk import replacing
 from kd_engine.picture import INK, MAGMA, ORANGE, colour
-from kd_engine.store import replacing
 
 CELL = (132, 64)  # pixels
 LEFT, TOP, GAP, LINE = 132, 64, 12, 18

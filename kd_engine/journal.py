@@ -5,7 +5,6 @@ An event is in the log before anybody else hears of it.
 
 from __future__ import annotations
 
-import copy
 import logging
 import time
 import traceback
@@ -17,7 +16,7 @@ from torch import Tensor
 
 from kd_engine import card, checkpoint, graft, weights
 from kd_engine import events as e
-from kd_engine.checkpoint import Checkpoint
+from kd_engine.checkpoint import Checkpoint, copied
 from kd_engine.classroom import Classroom
 from kd_engine.commands import Command
 from kd_engine.errors import KdError
@@ -116,7 +115,7 @@ class Journal:
         What is kept is how things stand now. Asks for the outcome of the checkpoint before to be told
         first."""
         at = replace(self._now.at)
-        state = copy.deepcopy(self._now.checkpoint(room.data.fingerprint))
+        state = copied(self._now.checkpoint(room.data.fingerprint))
         student = _student_in(state)
         names = (LAST, BEST) if self._now.best_now else (LAST,)
         facts = self._card(room, at.stage)

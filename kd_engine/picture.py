@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from kd_engine.store import replacing
+from kd_engine.disk import replacing
 
 TILE = 224  # pixels
 GAP = 8

@@ -8,7 +8,6 @@ no torch.
 from __future__ import annotations
 
 import errno
-import io
 import json
 import os
 import re
@@ -16,18 +15,18 @@ import secrets
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import IO, Any
 
 from filelock import FileLock, Timeout
-from pydantic_core import from_json
 
 from kd_engine import events, paths, recipe
+from kd_engine.disk import refused, remove, replacing, told
 from kd_engine.errors import StoreError, did_you_mean
-from kd_engine.events import CheckpointSaved, Evaluated, Event, KnobChanged, RunResumed, StageStarted
+from kd_engine.events import Event, RunResumed
+from kd_engine.run_log import holding, parsed, told_in
 
 RECIPE = "recipe.json"
 EVENTS = "events.jsonl"
@@ -105,7 +104,7 @@ class RunFolder:
     def read_json(self, name: str) -> dict[str, Any] | None:
         """A JSON file's object, or None when it is absent or not readable as one."""
         try:
-            data = _parsed(self.path(name).read_bytes())
+            data = parsed(self.path(name).read_bytes())
         except (OSError, ValueError):
             return None
         return data if isinstance(data, dict) else None
@@ -147,17 +146,17 @@ class RunFolder:
         skipped. They are made one by one: a long log's events need far more room than the log."""
         log = self._log()
         if RunResumed.__name__.encode() not in log:
-            return _told(log)
+            return told_in(log)
         kept: list[Event] = []
-        for event in _told(log):
+        for event in told_in(log):
             if isinstance(event, RunResumed):
-                kept = _holding(kept, event)
+                kept = holding(kept, event)
             kept.append(event)
         return iter(kept)
 
     def raw_events(self) -> Iterator[Event]:
         """All events as logged."""
-        return _told(self._log())
+        return told_in(self._log())
 
     def _log(self) -> bytes:
         try:
@@ -208,7 +207,7 @@ class RunFolder:
                 f"{self.name}: another process is training this run.", "Stop that one first."
             ) from None
         except OSError as error:
-            raise _refused(self.path(LOCK), error) from error
+            raise refused(self.path(LOCK), error) from error
 
     def close(self) -> None:
         """Close the log and let go of the lock. Idempotent."""
@@ -221,7 +220,7 @@ class RunFolder:
         if self.locked():
             raise StoreError(f"{self.name}: a process is training this run.", "Stop it first.")
         with told(self.folder):
-            _remove(self.folder)
+            remove(self.folder)
 
     def _close_log(self) -> None:
         if self._events is not None:
@@ -326,73 +325,6 @@ class Store:
         return sorted(runs, key=lambda folder: (runs[folder], folder.name), reverse=True)
 
 
-def sync(path: Path) -> None:
-    """Make sure that a file's bytes, or a folder's entries, are on the disk. A no-op for folders on
-    Windows."""
-    if path.is_dir() and os.name == "nt":
-        return
-    handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-@contextmanager
-def replacing(target: Path) -> Iterator[Path]:
-    """A temporary name to write to; on leaving, it is synced and renamed to `target`, which is whole at any
-    moment. StoreError when the disk refuses."""
-    temporary = target.with_name(f".{target.name}.tmp")
-    with told(target):
-        try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            yield temporary
-            sync(temporary)
-            os.replace(temporary, target)
-            sync(target.parent)
-        finally:
-            temporary.unlink(missing_ok=True)
-
-
-@contextmanager
-def told(path: Path) -> Iterator[None]:
-    """Turn what the disk refuses into a StoreError that says what and where."""
-    try:
-        yield
-    except OSError as error:
-        raise _refused(path, error) from error
-
-
-def _remove(folder: Path, attempts: int = 10) -> None:
-    """All of it, also while somebody looks whether the run is going, which leaves a lock's file behind."""
-    for _ in range(attempts - 1):
-        try:
-            shutil.rmtree(folder)
-            return
-        except OSError as error:
-            if error.errno != errno.ENOTEMPTY:
-                raise
-            time.sleep(0.02)
-    shutil.rmtree(folder)
-
-
-WAYS_OUT = {
-    errno.ENOSPC: "Free some space",
-    errno.EDQUOT: "Free some space",
-    errno.EACCES: "Choose a folder that you may write to",
-    errno.EPERM: "Choose a folder that you may write to",
-    errno.EROFS: "Choose a folder that can be written",
-    errno.EEXIST: "A file is in the way: choose another folder",
-    errno.ENOTDIR: "A file is in the way: choose another folder",
-}
-
-
-def _refused(path: Path, error: OSError) -> StoreError:
-    what = error.strerror or str(error)
-    way = WAYS_OUT.get(error.errno or 0, "Check the disk")
-    return StoreError(f"{path}: cannot be written: {what}.", f"{way}; everything written before is intact.")
-
-
 def _stamp(entry: os.DirEntry[str]) -> int | None:
     """When a folder's entries last changed; None for a file, and for what is gone or cannot be looked at."""
     try:
@@ -401,47 +333,9 @@ def _stamp(entry: os.DirEntry[str]) -> int | None:
         return None
 
 
-def _told(log: bytes) -> Iterator[Event]:
-    """What the lines of a log tell."""
-    for line in io.BytesIO(log):
-        try:
-            event = events.from_json(_parsed(line))
-        except (ValueError, TypeError, AttributeError):
-            continue  # a torn line: the machine stopped while it was written
-        if event is not None:
-            yield event
-
-
-def _parsed(text: bytes) -> Any:
-    """JSON as `json.loads` reads it, some three times as fast: a long log is nearly all numbers. ValueError.
-
-    What it takes for broken is read again in the ordinary way, which accepts half a surrogate in a name.
-    """
-    try:
-        return from_json(text)
-    except ValueError:
-        return json.loads(text)
-
-
 def _made(folder: Path) -> float | None:
     """When a run's folder was made; None for a folder that is no run, or cannot be looked into."""
     try:
         return (folder / RECIPE).stat().st_mtime
     except OSError:
         return None
-
-
-def _holding(told: list[Event], resumed: RunResumed) -> list[Event]:
-    """Of what was told before a resume, what still holds: nothing of later steps and stages, no end, and no
-    examination, which comes at the end. Changes at the very step, made after its checkpoint, are made
-    again."""
-    at = [i for i, old in enumerate(told) if isinstance(old, CheckpointSaved) and old.step == resumed.step]
-    last_saved = max(at, default=-1)
-    return [
-        event
-        for i, event in enumerate(told)
-        if getattr(event, "step", 0) <= resumed.step
-        and not isinstance(event, (*events.ENDS, Evaluated))
-        and not (isinstance(event, StageStarted) and event.stage > resumed.stage)
-        and not (isinstance(event, KnobChanged) and event.step == resumed.step and i > last_saved)
-    ]

@@ -11,10 +11,10 @@ from typing import Any
 
 from kd_engine.advise import Advice
 from kd_engine.bench_table import FIGURES, StudentFigures, Table
+from kd_engine.disk import replacing
 from kd_engine.events import STUDENT
 from kd_engine.report import console, table
 from kd_engine.statistics import Gain, Spread
-from kd_engine.store import replacing
 
 Cells = Sequence[Sequence[str]]
 

@@ -20,10 +20,11 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from kd_engine import paths
+from kd_engine.disk import replacing
 from kd_engine.errors import StoreError, WeightsError, did_you_mean
 from kd_engine.models import Architecture, classifier, family_of
 from kd_engine.registry import discover
-from kd_engine.store import BEST, LAST, Store, replacing
+from kd_engine.store import BEST, LAST, Store
 
 # keys under which a whole checkpoint keeps its state dict
 WRAPPERS = ("state_dict", "model_state_dict", "student", "model", "net", "network")

@@ -30,6 +30,8 @@ LIGHT = (
     "check",
     "catalog",
     "store",
+    "run_log",
+    "disk",
     "cache",
     "child",
     "remote",

@@ -67,6 +67,7 @@ def recipe(base: Mapping[str, Any], name: str, contender: Mapping[str, Any], see
         epochs = stage["epochs"]
         first = {**deepcopy(stage), "label_weight": 0.0, "methods": deepcopy(contender["first"])}
         first["epochs"], stage["epochs"] = max(1, epochs // 4), epochs - max(1, epochs // 4)
+        first["optimizer"]["lr"] = contender.get("first_lr", first["optimizer"]["lr"])
         made["stages"].insert(0, first)
     if "assistant" in contender:
         made["stages"].insert(0, {**deepcopy(stage), "student": {"model": contender["assistant"]}})

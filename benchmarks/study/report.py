@@ -60,7 +60,8 @@ gives the same figures bit for bit (`--again` compares).
 seed, with Student's 95 % interval; they are not corrected for the number of methods. *Best* is the epoch that
 was best on the validation part. Every method has its published weight and settings (see
 `benchmarks/study/recipes/contenders.json`): nothing was tuned here. Methods with a first stage (ab, fsp, ft)
-spend a quarter of the epochs on it; `assistant` and `born-again` train two students and so take twice as
+spend a quarter of the epochs on it (ft at the published learning rate of 0.01 for it, since at the others'
+its paraphraser diverges on scenes); `assistant` and `born-again` train two students and so take twice as
 long. These runs are short: they tell who learns faster from little, not who ends highest after 240 epochs.
 *Pull* is the length of the gradient of a method's weighted loss over that of the label loss, on one batch at
 the initial weights (`python -m benchmarks.study.pull`).

@@ -12,9 +12,9 @@ import torch
 
 from kd_engine.card import KEY
 from kd_engine.deploy import Deployed
+from kd_engine.disk import replacing
 from kd_engine.errors import KdError
 from kd_engine.exporters import Exporter
-from kd_engine.store import replacing
 
 
 class Pt2(Exporter):

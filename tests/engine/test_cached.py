@@ -265,6 +265,22 @@ def test_gradients_of_the_labels_are_never_kept(teacher: Path, tmp_path: Path) -
     teacher_.close()
 
 
+def test_what_it_costs_to_keep_the_highest_logits_only_is_told_once(
+    teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cached, "code_for", lambda name, shape: Highest(shape[0], 3))
+    room = Classroom(recipe(teacher, stages__0__methods=METHODS[:1]), tmp_path)
+    one, made = answers(room), batch(room)
+    one.take_notes()
+    one.signals(made)
+    one.signals(batch(room, epoch=1))
+    (note,) = one.take_notes()
+    said = LiveTeacher(room.model(room.recipe.teacher, "t"), room.backend).signals(made).logits
+    assert "the highest 3 are kept" in note.message
+    assert note.values["kl"] == pytest.approx(float(Highest(10, 3).error(said).mean()), rel=1e-4)
+    one.close()
+
+
 # -- how answers are written --
 
 
@@ -301,3 +317,13 @@ def test_of_many_classes_the_highest_are_kept_and_the_rest_share_what_is_left(
         assert back[i, rest].sum() == pytest.approx(exact[i, rest].sum(), rel=0.01)
         assert np.ptp(back[i, rest]) < 1e-12
     assert math.isclose(back.sum(), 3, rel_tol=1e-6)
+
+
+def test_the_error_of_keeping_the_highest_is_a_kl() -> None:
+    logits = 3 * torch.randn(4, 1200, generator=torch.Generator().manual_seed(0))
+    code = Highest(1200)
+    exact = logits.double().softmax(-1).numpy()
+    kept = code.decode(code.encode(logits)).double().softmax(-1).numpy()
+    wanted = (exact * np.log(exact / kept)).sum(-1)
+    np.testing.assert_allclose(code.error(logits).numpy(), wanted, rtol=1e-3, atol=1e-6)
+    assert (wanted > 0.01).all()  # logits of no meaning: there is much in the rest

@@ -16,12 +16,13 @@ from typing import Any
 
 import pytest
 
+from kd_engine import disk, store
 from kd_engine import events as e
-from kd_engine import store
 from kd_engine.commands import StepOnce, Stop
+from kd_engine.disk import replacing
 from kd_engine.errors import StoreError
 from kd_engine.session import Session
-from kd_engine.store import EVENTS, RECIPE, RESUME, SUMMARY, RunFolder, Store, replacing
+from kd_engine.store import EVENTS, RECIPE, RESUME, SUMMARY, RunFolder, Store
 from tests.engine import tiny
 from tests.engine.test_resume import Blows, assert_one_story
 
@@ -414,9 +415,9 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(run: RunFolder) -> None
 
 def test_a_file_is_synced_before_it_is_renamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     order: list[str] = []
-    sync, replace = store.sync, os.replace
-    monkeypatch.setattr(store, "sync", lambda path: (order.append(path.name), sync(path)))
-    monkeypatch.setattr(store.os, "replace", lambda *both: (order.append("rename"), replace(*both)))
+    sync, replace = disk.sync, os.replace
+    monkeypatch.setattr(disk, "sync", lambda path: (order.append(path.name), sync(path)))
+    monkeypatch.setattr(disk.os, "replace", lambda *both: (order.append("rename"), replace(*both)))
     with replacing(tmp_path / "file") as temporary:
         temporary.write_text("x")
     assert order == [".file.tmp", "rename", tmp_path.name]
@@ -435,7 +436,7 @@ def test_a_store_that_cannot_hold_a_recipe_keeps_no_empty_folder(
     def full(*_: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(store.os, "replace", full)
+    monkeypatch.setattr(disk.os, "replace", full)
     with pytest.raises(StoreError, match="Free some space"):
         Store(tmp_path).create(DOCUMENT)
     assert list(tmp_path.iterdir()) == []

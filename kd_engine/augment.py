@@ -161,7 +161,7 @@ def pasted(images: Tensor, others: Tensor, boxes: np.ndarray) -> Tensor:
     top, bottom, left, right = torch.from_numpy(boxes).to(images.device, non_blocking=True).unsqueeze(-1)
     rows, columns = (along >= top) & (along < bottom), (along >= left) & (along < right)
     inside = rows.to(torch.uint8).neg_().unsqueeze(2) & columns.to(torch.uint8).neg_().unsqueeze(1)
-    # bits exchanged where the mask is 255: a tenth of the time of torch.where
+    # bits exchanged where the mask is 255: faster than torch.where
     return (images ^ others).bitwise_and_(inside.unsqueeze(1)).bitwise_xor_(images)
 
 

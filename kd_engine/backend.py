@@ -113,8 +113,9 @@ def threads_kept() -> Iterator[None]:
 
 
 def undisturbing(work: Generator[T, None, None]) -> Generator[T, None, None]:
-    """`work`, with random numbers and a number of CPU threads of its own: what it does to them while it moves
-    holds for it alone, so that two sessions in one process do not disturb each other."""
+    """`work`, with a number of CPU threads of its own; torch's generators are afterwards what they were: two
+    sessions in one process do not disturb each other. Random numbers of `work` must not depend on what was
+    drawn before it last yielded: it reseeds."""
     mine = None
     with closing(work):
         while True:

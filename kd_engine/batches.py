@@ -24,8 +24,8 @@ from kd_engine.mixing import Blend, Mixing, mixed, soft_targets
 if TYPE_CHECKING:
     from kd_engine.data import Subset
 
-# PIL opens a picture holding Python's lock, and decodes it without: three quarters of the time for pictures
-# of 224 pixels, half of it for 64. So more than a few readers would wait for each other, not for a core.
+# PIL opens a picture holding Python's lock, and decodes it without. So more than a few readers would wait for
+# each other, not for a core.
 READERS = min(8, os.cpu_count() or 1)
 AHEAD = 2  # batches that are read while one is used
 

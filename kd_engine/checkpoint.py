@@ -69,7 +69,7 @@ def copied(state: Checkpoint) -> Checkpoint:
 
 
 def _copied(value: Any) -> Any:
-    """As copy.deepcopy, in a fifth of the time: tensors share no memory with each other here."""
+    """As copy.deepcopy, but faster, and for tensors that share no memory with each other."""
     if isinstance(value, Tensor):
         return value.detach().clone()
     if isinstance(value, dict):

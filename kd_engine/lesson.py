@@ -93,7 +93,7 @@ class Lesson(nn.Module):
     def set_clock(self, clock: Clock) -> None:
         """How far the stage is: for weights and temperatures that change over it."""
         for method in self.methods.values():
-            vars(method)["clock"] = clock  # a plain value: a module looks at what is set on it for 15 µs
+            vars(method)["clock"] = clock  # past the checks of a module: it is no part
 
     def hear(self, inputs: Tensor, samples: Tensor | None = None) -> Signals:
         """What the student says of a batch (N, 3, H, W). samples: their numbers in the training part,

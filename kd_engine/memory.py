@@ -38,7 +38,7 @@ class Rows:
         for path, shape in zip(self._files, ((count, words), (count,)), strict=True):
             _lengthen(path, 2 * math.prod(shape))
         self._mapped = np.memmap(self._files[0], np.uint16, "r", shape=(count, words))
-        self._rows = self._mapped.view(np.ndarray)  # the same memory; rows are taken from it in half the time
+        self._rows = self._mapped.view(np.ndarray)  # the same memory, without memmap's overhead
         self._sums = np.memmap(self._files[1], np.uint16, "r", shape=(count,)).view(np.ndarray)
 
     def get(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

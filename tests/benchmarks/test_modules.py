@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from benchmarks import epoch, gpu, growth, loops, memory, stacked, step, window
+from benchmarks.__main__ import MODULES
 from benchmarks.figures import MISSED, Figure
 from benchmarks.loops import Pair
 from kd_engine import journal
@@ -207,3 +208,9 @@ def test_the_window_hands_over_latency_and_rate() -> None:
     assert (late.low, late.value) == (pytest.approx(5.75), pytest.approx(10.5))
     assert (worst.value, worst.kept) == (60.0, MISSED)
     assert (share.value, share.kept) == (95.0, "must")
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_every_module_is_a_command(name: str) -> None:
+    text = (Path(loops.__file__).parent / f"{name}.py").read_text(encoding="utf-8")
+    assert text.endswith('if __name__ == "__main__":\n    main()\n')

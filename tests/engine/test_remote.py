@@ -28,13 +28,15 @@ from tests.engine import tiny
 PATIENCE_S = 60.0
 CRASHING = '''
 import os
+import threading
 from pathlib import Path
 from kd_engine.methods import Method
 from kd_engine.methods._logits import soft_targets
 from kd_engine.methods.kd import KdKnobs
 
 class Crashing(Method):
-    """KD that ends its process at the fourth step, as long as a file is there."""
+    """KD that ends its process at the fourth step, as long as a file is there, once the checkpoint of the
+    third is on the disk."""
     name = "crashing"
     Knobs = KdKnobs
     calls = 0
@@ -42,6 +44,9 @@ class Crashing(Method):
     def terms(self, student, teacher, target):
         Crashing.calls += 1
         if Crashing.calls == 4 and Path(os.environ["CRASH"]).exists():
+            for thread in threading.enumerate():
+                if thread.name == "kd-keeper":
+                    thread.join()
             os._exit(3)
         return {"crashing": soft_targets(student.logits, teacher.logits, self.knobs.temperature)}
 '''

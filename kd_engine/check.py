@@ -11,8 +11,8 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from kd_engine import paths
-from kd_engine.catalog import Catalog, Entry
+from kd_engine import conflicts, paths
+from kd_engine.catalog import Catalog
 from kd_engine.errors import Problem, did_you_mean, shown
 from kd_engine.knobs import Knob, check_knobs, knobs_of
 from kd_engine.recipe import VERSION, DataKnobs, HardwareKnobs, Recipe, RecipeKnobs
@@ -47,7 +47,7 @@ class _Check:
             yield from self._model(document["teacher"], "teacher")
         yield from self._more_teachers(document)
         yield from self._stages(document)
-        yield from self._views(document)
+        yield from conflicts.view_problems(document, self.catalog)
         hardware = document.get("hardware", {})
         if not isinstance(hardware, Mapping):
             yield _not_an_object("hardware", hardware)
@@ -140,7 +140,7 @@ class _Check:
         if not known:
             return
         entry = self.catalog.entry("stages", stage["stage"])
-        yield from self._place(stage, path, document, entry)
+        yield from conflicts.place_problems(stage, path, document, entry, self.catalog)
         parts = entry.facts["parts"]
         yield from check_knobs(knobs, _without(stage, "stage", *parts), path)
         if "student" in parts and stage.get("student") is not None:
@@ -152,75 +152,6 @@ class _Check:
             yield from self._methods(stage.get("methods", ()), f"{path}.methods")
         if "rivals" in parts:
             yield from self._rivals(stage.get("rivals", ()), f"{path}.rivals", knobs)
-
-    def _place(
-        self, stage: Mapping[str, Any], path: str, document: Mapping[str, Any], entry: Entry
-    ) -> Iterator[Problem]:
-        """What a stage asks of the recipe around it: a teacher, an earlier stage, a later one, a method."""
-        first, last = path == "stages.0", path == f"stages.{len(document['stages']) - 1}"
-        previous = stage.get("taught_by") == "previous"
-        if previous and first:
-            yield Problem(f"{path}.taught_by", "no stage stands before this one: expected teacher")
-        if not previous and document.get("teacher") is None and self._asks_a_teacher(stage, entry):
-            yield Problem("teacher", f"missing: stage '{entry.name}' learns from one")
-        if last and stage.get("student") is not None:
-            yield Problem(f"{path}.student", "the last stage trains the recipe's student: leave this out")
-        if not last:
-            yield from self._grafts(stage, path)
-        if entry.facts["needs_methods"] and not stage.get("methods"):
-            yield Problem(f"{path}.methods", f"missing: stage '{entry.name}' needs a method, such as dml")
-
-    def _views(self, document: Mapping[str, Any]) -> Iterator[Problem]:
-        """What does not go together with erasing and mixing."""
-        data, stages = document.get("data"), document.get("stages")
-        if not isinstance(data, Mapping):
-            return
-        mixes = data.get("mix", "none") != "none"
-        if data.get("views") == 1 and (mixes or data.get("erase")):
-            yield Problem(
-                "data.views",
-                "got 1, expected 2 or more: the first is the image itself, which nothing changes",
-            )
-        for i, stage in enumerate(stages if mixes and isinstance(stages, Sequence) else ()):
-            for where, name, facts in self._methods_of(stage, f"stages.{i}"):
-                if facts.get("hard_targets"):
-                    yield Problem(
-                        where,
-                        f"'{name}' asks which class an image is of, and mixed ones are of two: set data.mix "
-                        "to none, or leave it out",
-                    )
-
-    def _methods_of(self, stage: Any, path: str) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
-        """Every known method of a stage and its rivals: where it is named, its name, its facts."""
-        given = stage.get("rivals", ()) if isinstance(stage, Mapping) else ()
-        rivals = given if isinstance(given, Sequence) else ()
-        owners = [(path, stage), *((f"{path}.rivals.{i}", one) for i, one in enumerate(rivals))]
-        for where, owner in owners:
-            methods = owner.get("methods", ()) if isinstance(owner, Mapping) else ()
-            for j, method in enumerate(methods if isinstance(methods, Sequence) else ()):
-                name = method.get("method") if isinstance(method, Mapping) else None
-                found = self.catalog.find("methods", name) if isinstance(name, str) else None
-                if found is not None:
-                    yield f"{where}.methods.{j}.method", found.name, found.facts
-
-    def _grafts(self, stage: Mapping[str, Any], path: str) -> Iterator[Problem]:
-        """Methods that no later stage could go on from."""
-        for where, name, facts in self._methods_of(stage, path):
-            if facts.get("grafts"):
-                yield Problem(
-                    where,
-                    f"'{name}' only in the last stage: a student with the teacher's classifier cannot be "
-                    "trained by a later one",
-                )
-
-    def _asks_a_teacher(self, stage: Mapping[str, Any], entry: Entry) -> bool:
-        """Whether it cannot do without: unless all its methods learn from the student itself."""
-        methods = stage.get("methods", ())
-        if not entry.facts["needs_teacher"] or not isinstance(methods, Sequence):
-            return bool(entry.facts["needs_teacher"])
-        names = [method.get("method") for method in methods if isinstance(method, Mapping)]
-        found = [self.catalog.find("methods", name) for name in names if isinstance(name, str)]
-        return not found or any(one is None or one.facts.get("needs_teacher", True) for one in found)
 
     def _methods(self, methods: Any, path: str) -> Iterator[Problem]:
         if not isinstance(methods, Sequence) or isinstance(methods, str):

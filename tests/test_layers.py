@@ -28,6 +28,7 @@ LIGHT = (
     "threads",
     "recipe",
     "check",
+    "conflicts",
     "catalog",
     "store",
     "run_log",

@@ -42,17 +42,36 @@ def view_problems(document: Mapping[str, Any], catalog: Catalog) -> Iterator[Pro
             "got 1, expected 2 or more: the first is the image itself, which nothing changes",
         )
     for i, stage in enumerate(stages if mixes and isinstance(stages, Sequence) else ()):
-        for where, name, facts in _methods_of(stage, f"stages.{i}", catalog):
-            if facts.get("hard_targets"):
-                yield Problem(
-                    where,
-                    f"'{name}' asks which class an image is of, and mixed ones are of two: set data.mix "
-                    "to none, or leave it out",
-                )
+        for where, section, entry in _methods_of(stage, f"stages.{i}", catalog):
+            settings = {**{knob.name: knob.default for knob in entry.knobs}, **section}
+            refusal = mixing_refusal(entry.name, entry.facts.get("hard_targets", False), settings)
+            if refusal is not None:
+                yield Problem(f"{where}.{refusal.path}", refusal.message)
 
 
-def _methods_of(stage: Any, path: str, catalog: Catalog) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
-    """Every known method of a stage and its rivals: where it is named, its name, its facts."""
+def mixing_refusal(
+    name: str, hard_targets: bool | Mapping[str, str], settings: Mapping[str, Any]
+) -> Problem | None:
+    """Why a method cannot learn from mixed images, and by which of its settings; None when it can.
+
+    hard_targets: as it declares, see kd_engine.methods.Method. settings: the values of all its knobs.
+    """
+    if not isinstance(hard_targets, Mapping):
+        where, who = "method", f"'{name}'" if hard_targets else ""
+    else:
+        where = next((knob for knob, value in hard_targets.items() if settings.get(knob) == value), "")
+        who = f"'{name}' with {where} {hard_targets[where]}" if where else ""
+    if not who:
+        return None
+    return Problem(
+        where,
+        f"{who} asks which class an image is of, and mixed ones are of two: set data.mix to none, or leave "
+        "it out",
+    )
+
+
+def _methods_of(stage: Any, path: str, catalog: Catalog) -> Iterator[tuple[str, Mapping[str, Any], Entry]]:
+    """Every known method of a stage and its rivals: where it stands, its section, what is known of it."""
     given = stage.get("rivals", ()) if isinstance(stage, Mapping) else ()
     rivals = given if isinstance(given, Sequence) else ()
     owners = [(path, stage), *((f"{path}.rivals.{i}", one) for i, one in enumerate(rivals))]
@@ -62,16 +81,16 @@ def _methods_of(stage: Any, path: str, catalog: Catalog) -> Iterator[tuple[str, 
             name = method.get("method") if isinstance(method, Mapping) else None
             found = catalog.find("methods", name) if isinstance(name, str) else None
             if found is not None:
-                yield f"{where}.methods.{j}.method", found.name, found.facts
+                yield f"{where}.methods.{j}", method, found
 
 
 def _grafts(stage: Mapping[str, Any], path: str, catalog: Catalog) -> Iterator[Problem]:
     """Methods that no later stage could go on from."""
-    for where, name, facts in _methods_of(stage, path, catalog):
-        if facts.get("grafts"):
+    for where, _, entry in _methods_of(stage, path, catalog):
+        if entry.facts.get("grafts"):
             yield Problem(
-                where,
-                f"'{name}' only in the last stage: a student with the teacher's classifier cannot be "
+                f"{where}.method",
+                f"'{entry.name}' only in the last stage: a student with the teacher's classifier cannot be "
                 "trained by a later one",
             )
 

@@ -6,12 +6,13 @@ Commands are obeyed in `Steering.between_steps` and nowhere else.
 
 from __future__ import annotations
 
+import copy
 import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 
-from kd_engine import catalog, checkpoint
+from kd_engine import catalog, checkpoint, conflicts
 from kd_engine import events as e
 from kd_engine.catalog import Catalog
 from kd_engine.checkpoint import Change
@@ -208,6 +209,10 @@ class Steering:
             return self._journal.refuse(command, path, "not a setting that can change while a run is live")
         if (why := live[path].problem(command.value)) is not None:
             return self._journal.refuse(command, path, why)
+        changed = copy.deepcopy(now.document)
+        set_at(changed, path, command.value)
+        if (clash := next(conflicts.view_problems(changed, self._catalog), None)) is not None:
+            return self._journal.refuse(command, path, clash.message)
         old = get_at(now.document, path)
         set_at(now.document, path, command.value)
         now.apply_knobs()

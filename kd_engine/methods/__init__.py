@@ -76,7 +76,8 @@ class Method(nn.Module, Plugin):
     family: ClassVar[str] = ""  # one of FAMILIES; left out: told from what it needs, see `kin`
     first_stage: ClassVar[Mapping[str, Any] | None] = None  # its knobs in a stage of its own, before others
     accompanies: ClassVar[bool] = True  # whether, after such a stage, it stands beside the labels too
-    hard_targets: ClassVar[bool] = False  # whether it reads targets as classes, which mixed images have not
+    # Whether it reads targets as classes, which mixed images have not. {knob: value}: only where one is set so
+    hard_targets: ClassVar[bool | Mapping[str, str]] = False
     grafts: ClassVar[bool] = False  # whether the student gets the teacher's classifier, see kd_engine.graft
 
     def __init__(self, knobs: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -87,7 +88,7 @@ class FitNet(Method):
         "reading of github.com/HobbitLong/RepDistiller"
     )
     Knobs: ClassVar[type[Knobs]] = FitNetKnobs
-    hard_targets: ClassVar[bool] = True
+    hard_targets: ClassVar[Mapping[str, str]] = {"fusion": "concat"}
 
     def __init__(self, knobs: Any) -> None:
         super().__init__(knobs)

@@ -3,6 +3,7 @@ each is on the sample."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar, Literal
 
 import torch
@@ -62,7 +63,7 @@ class MultiTeacher(LogitMethod):
         "reading of github.com/Rorozhl/CA-MKD"
     )
     Knobs: ClassVar[type[Knobs]] = MultiTeacherKnobs
-    hard_targets: ClassVar[bool] = True
+    hard_targets: ClassVar[Mapping[str, str]] = {"combine": "confidence"}
 
     def terms(self, student: Signals, teacher: Signals, target: Tensor) -> Terms:
         members = teacher.members or (teacher,)

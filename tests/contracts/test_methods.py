@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kd_engine.activity import is_activity, named, place_of
+from kd_engine.conflicts import mixing_refusal
 from kd_engine.errors import KdError
 from kd_engine.knobs import knobs_of
 from kd_engine.methods import Method, Terms
@@ -358,7 +359,11 @@ def check_live_knobs_act_at_the_next_call(plugin: type[Method]) -> None:
 
 def check_learns_from_mixed_images_unless_it_says_so(plugin: type[Method]) -> None:
     """Soft targets, a row of them unlabelled, give finite terms and gradients, where not `hard_targets`."""
-    for ready in _cases(plugin) if not plugin.hard_targets else ():
+    knobs = {knob.name: knob for knob in knobs_of(plugin.Knobs)}
+    for knob, value in plugin.hard_targets.items() if isinstance(plugin.hard_targets, Mapping) else ():
+        assert knobs[knob].problem(value) is None, f"hard_targets: '{knob}' is never {value}"
+    settings = plugin.Knobs().model_dump()
+    for ready in _cases(plugin) if mixing_refusal(plugin.name, plugin.hard_targets, settings) is None else ():
         first, second = (F.one_hot((ready.target + k) % CLASSES, CLASSES) for k in range(2))
         ready.target = 0.75 * first + 0.25 * second
         ready.target[0] = 0

@@ -204,6 +204,20 @@ def test_a_wrong_change_is_refused_and_changes_nothing(
     assert why in told.why
 
 
+def test_a_change_that_mixed_images_forbid_is_refused_and_the_run_goes_on(tmp_path: Path) -> None:
+    """Several teachers in equal parts learn from mixed images; weighed by how right they are, they cannot."""
+    methods = [{"method": "multi-teacher"}]
+    more = [{"model": "cnn", "width": 2}]
+    made = tiny.recipe(data__mix="mixup", stages__0__methods=methods, more_teachers=more)
+    session = Session(made, tmp_path)
+    session.send(SetKnob("stages.0.methods.0.combine", "confidence"))
+    told = tiny.finish(session)
+    (refused,) = tiny.of(e.Refused, told)
+    assert refused.why.startswith("'multi-teacher' with combine confidence asks which class an image is of")
+    assert tiny.of(e.KnobChanged, told) == []
+    assert all(math.isfinite(event.loss) for event in tiny.of(e.StepDone, told))
+
+
 @pytest.fixture(scope="module")
 def shared(teacher: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """A paused run that answers one command after the other."""

@@ -142,6 +142,20 @@ def test_methods_that_ask_for_one_class_are_refused_where_images_are_mixed(catal
     assert problems(catalog, data__mix="cutmix", data__erase=0.5) == []
 
 
+@pytest.mark.parametrize(
+    ("method", "knob", "one", "other"),
+    [("multi-teacher", "combine", "average", "confidence"), ("fitnet", "fusion", "none", "concat")],
+)
+def test_a_method_that_asks_for_one_class_by_a_setting_is_refused_by_that_setting(
+    catalog: Catalog, method: str, knob: str, one: str, other: str
+) -> None:
+    for set_so in ({}, {knob: one}):
+        assert problems(catalog, data__mix="mixup", stages__0__methods=[{"method": method, **set_so}]) == []
+    (found,) = problems(catalog, data__mix="mixup", stages__0__methods=[{"method": method, knob: other}])
+    assert found.startswith(f"stages.0.methods.0.{knob}: '{method}' with {knob} {other} asks which class")
+    assert problems(catalog, stages__0__methods=[{"method": method, knob: other}]) == []
+
+
 def test_one_view_is_no_view_to_change(catalog: Catalog) -> None:
     for changed in ({"data__erase": 0.5}, {"data__mix": "mixup"}):
         (found,) = problems(catalog, data__views=1, **changed)

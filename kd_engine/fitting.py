@@ -9,6 +9,7 @@ from typing import Any
 
 from kd_engine.backend import seeded
 from kd_engine.classroom import Classroom, factor_of, settings
+from kd_engine.conflicts import mixing_refusal
 from kd_engine.errors import KdError, Problem, RecipeError
 from kd_engine.optim import milestones
 from kd_engine.registry import discover, find
@@ -65,6 +66,7 @@ def problems_in(room: Classroom, met: list[Lessons]) -> list[Problem]:
 
 def refusals(room: Classroom, lesson: Lessons) -> dict[str, str]:
     """Why methods, each with its defaults, cannot work in a stage; only those that cannot."""
+    mixes = room.recipe.data.mix != "none"
     learner = room.learners(lesson.stage)[0]
     told = {}
     plugins: dict[str, Any] = discover("methods").plugins
@@ -77,6 +79,9 @@ def refusals(room: Classroom, lesson: Lessons) -> dict[str, str]:
             why = ["it needs a teacher, and this recipe has none"]
         if method.grafts and learner.peer:
             why = ["it needs the classifier of a teacher that is trained, and peers are not"]
+        mixed = mixing_refusal(name, method.hard_targets, method.knobs.model_dump()) if mixes else None
+        if mixed is not None:
+            why = [*why, mixed.message]
         if why:
             told[name] = "; ".join(why)
     return told

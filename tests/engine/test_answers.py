@@ -111,6 +111,19 @@ def test_methods_that_cannot_work_are_told_with_the_reason_stage_by_stage() -> N
     assert {"at", "fitnet"} <= answers.describe(document)["methods"][0].keys()
 
 
+@pytest.mark.parametrize("mix", ["mixup", "cutmix"])
+def test_methods_that_cannot_work_on_mixed_images_are_told_in_the_words_of_the_recipe_check(mix: str) -> None:
+    document = tiny.document(data__mix=mix)
+    told = answers.describe(document)["methods"][0]
+    assert not {"kd", "at", "fitnet", "multi-teacher"} & told.keys()
+    for name in ("dkd", "tf-kd"):
+        document["stages"][0]["methods"] = [{"method": name}]
+        (problem,) = answers.describe(document)["problems"]
+        assert told[name] == problem["message"]
+    assert told["crd"].startswith("'crd' asks which class an image is of")
+    assert not {"dkd", "crd", "tf-kd"} & answers.describe(tiny.document())["methods"][0].keys()
+
+
 def test_what_cannot_work_among_peers_or_without_a_teacher_is_another_matter() -> None:
     document = tiny.document(teacher=None)
     mutual = {**tiny.PLAN, "stage": "mutual", "epochs": 1, "methods": [{"method": "dml"}]}

@@ -251,6 +251,28 @@ def test_every_method_can_be_added_from_the_form_and_then_runs_or_says_why_not(
     assert quickstart.document == document
 
 
+def test_what_mixed_images_forbid_is_marked_before_and_after_it_is_added(qtbot, quickstart: Draft) -> None:
+    quickstart.set_value("data.mix", "mixup")
+    quickstart.set_facts(answers.describe(quickstart.document))
+    panel = ExperimentPanel(quickstart)
+    qtbot.addWidget(panel)
+    panel.section("methods").set_open(True)
+    pane = panel.section("methods").content
+    assert isinstance(pane, MethodsPane)
+    pane.offer()
+    marked = {offer.entry.name: offer.refusal for offer in pane.menu.offers()}
+    assert not marked["dist"]
+    assert not marked["multi-teacher"]
+    assert "'dkd' asks which class an image is of" in marked["dkd"]
+    go_to(pane.menu, "dkd")
+    assert pane.menu.about.refusal.text() == marked["dkd"]
+    pane.menu.pick()
+    assert pane.row("dkd").wrong.text() == marked["dkd"]
+    quickstart.set_value("data.mix", "none")
+    assert quickstart.refusals(0) == {}
+    assert pane.row("dkd").wrong.text() == ""
+
+
 def test_every_method_belongs_to_a_family_that_the_catalog_explains(
     quickstart: Draft, catalog: Catalog
 ) -> None:

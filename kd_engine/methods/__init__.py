@@ -76,7 +76,7 @@ class Method(nn.Module, Plugin):
     family: ClassVar[str] = ""  # one of FAMILIES; left out: told from what it needs, see `kin`
     first_stage: ClassVar[Mapping[str, Any] | None] = None  # its knobs in a stage of its own, before others
     accompanies: ClassVar[bool] = True  # whether, after such a stage, it stands beside the labels too
-    # Whether it reads targets as classes, which mixed images have not. {knob: value}: only where one is set so
+    # Whether it reads targets as classes, which mixed images have not. {knob: value}: only where it is so set
     hard_targets: ClassVar[bool | Mapping[str, str]] = False
     grafts: ClassVar[bool] = False  # whether the student gets the teacher's classifier, see kd_engine.graft
 
@@ -154,6 +154,12 @@ Base = Method
 def full_precision(tensor: Tensor) -> Tensor:
     """`tensor`, in float32 if it came in half precision: in fp16 the square of 300 is infinite."""
     return tensor if tensor.dtype in (torch.float32, torch.float64) else tensor.float()
+
+
+def one_hot(labels: Tensor, classes: int) -> Tensor:
+    """Whether a label (...) is each of so many classes, (..., C) bool; torch's own waits for the device to
+    look whether there is such a class."""
+    return labels.unsqueeze(-1) == torch.arange(classes, device=labels.device)
 
 
 def pair_taps(student: Shapes, teacher: Shapes, series: str = "stage") -> tuple[tuple[str, str], ...]:

@@ -17,7 +17,6 @@ from typing import Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.config import JsonDict
 from pydantic.fields import FieldInfo
-from pydantic_core import PydanticUndefined
 
 from kd_engine.errors import Problem, did_you_mean, shown
 
@@ -178,7 +177,7 @@ def _describe(name: str, field: FieldInfo) -> Knob:
     meta = _meta(field) or {}
     kind, choices, optional = _kind(field.annotation)
     limits = {type(m).__name__.lower(): m for m in field.metadata}
-    default = None if field.default is PydanticUndefined else field.default
+    default = None if field.is_required() else field.default
     return Knob(
         name=name,
         kind=kind,

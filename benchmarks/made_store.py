@@ -17,30 +17,19 @@ from typing import Any
 
 from kd_engine import events as e
 from kd_engine.recipe import read_document, set_at
-from kd_engine.remote import Engine
 from kd_engine.store import EVENTS, RECIPE, SUMMARY, RunFolder
+from kd_gui import screenshots
 
 REPORTS_PER_EPOCH = 500
 SHARED = (".safetensors", ".npz", ".pt")  # large, and never written to again: linked, not copied
 
 
 def train(runs: Path) -> Path:
-    """A short run of the first preset; its folder. RuntimeError when it fails."""
+    """A short run of the first preset; its folder. Errors: see kd_gui.screenshots.train."""
     document = read_document("quickstart")
     set_at(document, "stages.0.epochs", 2)
     set_at(document, "data.subset", 256)
-    engine = Engine()
-    engine.start()
-    try:
-        engine.run(document, runs)
-        while True:
-            for message in engine.messages(timeout=1.0):
-                if isinstance(message, e.RunDone):
-                    return runs / message.run
-                if isinstance(message, e.RunFailed):
-                    raise RuntimeError(f"{message.message} {message.hint}")
-    finally:
-        engine.close()
+    return screenshots.train(document, runs)
 
 
 def fill(root: Path, run: Path, count: int) -> None:

@@ -19,14 +19,13 @@ import signal
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 
-from PySide6.QtCore import QEvent, QEventLoop, QObject, QSettings, QTimer
+from PySide6.QtCore import QEvent, QEventLoop, QObject, QTimer
 from PySide6.QtWidgets import QWidget
 
 from benchmarks.figures import Figure, hand_over, over, parser
@@ -34,7 +33,7 @@ from kd_engine import events as e
 from kd_engine import remote
 from kd_engine.events import STUDENT, Event
 from kd_engine.recipe import read_document
-from kd_gui.app import application
+from kd_gui.app import application, settings_aside
 from kd_gui.collector import Collector
 from kd_gui.log import Log
 from kd_gui.main_window import MainWindow
@@ -211,10 +210,8 @@ def main() -> None:
     asked = options.parse_args()
     if asked.small:
         asked.repeats = 1
-    with tempfile.TemporaryDirectory() as folder:
-        QSettings.setDefaultFormat(QSettings.Format.IniFormat)  # the user's window stays as it was left
-        QSettings.setPath(QSettings.Format.IniFormat, QSettings.Scope.UserScope, folder)
-        figures = measure(asked, Path(folder))
+    with settings_aside() as folder:
+        figures = measure(asked, folder)
     hand_over(figures, asked.json)
 
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import os
 import statistics
-import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -23,7 +22,7 @@ from pathlib import Path
 
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 
-from PySide6.QtCore import QCoreApplication, QEvent, QEventLoop, QObject, QSettings, QTimer
+from PySide6.QtCore import QCoreApplication, QEvent, QEventLoop, QObject, QTimer
 from PySide6.QtWidgets import QWidget
 
 from benchmarks import made_store
@@ -31,7 +30,7 @@ from benchmarks.figures import Figure, hand_over, number, over, parser
 from benchmarks.window import Ask, Ear
 from kd_engine.events import STUDENT
 from kd_engine.remote import LocalEngine
-from kd_gui.app import application
+from kd_gui.app import application, settings_aside
 from kd_gui.collector import Collector
 from kd_gui.log import Log
 from kd_gui.main_window import MainWindow
@@ -242,10 +241,8 @@ def main() -> None:
     asked = options.parse_args()
     if asked.small:
         asked.runs, asked.events, asked.repeats = 40, 2_000, 1
-    with tempfile.TemporaryDirectory() as folder:
-        QSettings.setDefaultFormat(QSettings.Format.IniFormat)  # the user's window stays as it was left
-        QSettings.setPath(QSettings.Format.IniFormat, QSettings.Scope.UserScope, folder)
-        figures = measure(asked, Path(folder))
+    with settings_aside() as folder:
+        figures = measure(asked, folder)
     hand_over(figures, asked.json)
 
 

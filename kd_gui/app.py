@@ -8,8 +8,10 @@ import json
 import os
 import signal
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -83,6 +85,17 @@ def application() -> QApplication:
     app.setApplicationDisplayName("KD Studio")
     theme.apply(app)
     return app
+
+
+@contextmanager
+def settings_aside() -> Iterator[Path]:
+    """A temporary folder, in which windows keep their settings meanwhile: the user's stays as it was left."""
+    from PySide6.QtCore import QSettings
+
+    with tempfile.TemporaryDirectory() as folder:
+        QSettings.setDefaultFormat(QSettings.Format.IniFormat)
+        QSettings.setPath(QSettings.Format.IniFormat, QSettings.Scope.UserScope, folder)
+        yield Path(folder)
 
 
 def show_alone(factory: Callable[[], QWidget], *, size: tuple[int, int] | None = None) -> None:

@@ -12,14 +12,14 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from kd_engine import events as e
 from kd_engine.events import Event
-from kd_engine.recipe import preset_files, read_document
+from kd_engine.recipe import Recipe, preset_files, read_document
 from kd_engine.store import RunFolder
 
 if TYPE_CHECKING:
@@ -44,39 +44,29 @@ def main(argv: Sequence[str] | None = None) -> int:
         files = render(told.out, told.run)
     else:
         with tempfile.TemporaryDirectory() as runs:
-            files = render(told.out, train(Path(runs)))
+            document = read_document(next(iter(preset_files())))
+            files = render(told.out, train(document, Path(runs)))
     print(f"{len(files)} pictures in {told.out}")
     return 0
 
 
-def train(runs: Path) -> Path:
-    """A run of the first preset, headless; its folder. RuntimeError when it fails."""
-    from kd_engine.remote import Engine
+def train(document: Mapping[str, Any], runs: Path) -> Path:
+    """Run a recipe headless; the run's folder. RuntimeError when it fails, KdError when its engine dies."""
+    from kd_engine.remote import RemoteSession
 
-    engine = Engine()
-    engine.start()
-    try:
-        engine.run(read_document(next(iter(preset_files()))), runs)
-        while True:
-            for message in engine.messages(timeout=1.0):
-                if isinstance(message, e.RunDone):
-                    return runs / message.run
-                if isinstance(message, e.RunFailed):
-                    raise RuntimeError(f"{message.message} {message.hint}")
-    finally:
-        engine.close()
+    *_, end = RemoteSession(Recipe.from_document(document), runs)
+    if isinstance(end, e.RunFailed):
+        raise RuntimeError(f"{end.message} {end.hint}")
+    assert isinstance(end, e.RunDone)  # nobody could ask it to stop
+    return runs / end.run
 
 
 def render(out: Path, run: Path) -> list[Path]:
     """The pictures of every state that `run`, a finished one, went through."""
     os.environ["QT_QPA_PLATFORM"] = "offscreen"
-    from PySide6.QtCore import QSettings
+    from kd_gui.app import application, settings_aside
 
-    from kd_gui.app import application
-
-    with tempfile.TemporaryDirectory() as settings:  # the user's window is as it was afterwards
-        QSettings.setDefaultFormat(QSettings.Format.IniFormat)
-        QSettings.setPath(QSettings.Format.IniFormat, QSettings.Scope.UserScope, settings)
+    with settings_aside():
         application()
         out.mkdir(parents=True, exist_ok=True)
         folder = RunFolder(run.absolute())

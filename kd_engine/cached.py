@@ -8,7 +8,6 @@ batch.
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Literal, Protocol
@@ -21,20 +20,18 @@ from kd_engine.activity import is_activity, place_of
 from kd_engine.backend import Backend
 from kd_engine.batches import Batch, Batches, Draw
 from kd_engine.cache import Place, Shelf, key_of
+from kd_engine.codes import LOGITS, Code, Highest, code_for
 from kd_engine.data import Data, PartName
 from kd_engine.errors import StoreError
 from kd_engine.memory import Rows
+from kd_engine.nearby import Nearby, nearby
 from kd_engine.recipe import ModelSection
 from kd_engine.signals import Signals
 from kd_engine.taps import ATTENTION
 from kd_engine.teacher import LiveTeacher, Model, Note
 
-LOGITS = "logits"
-WHOLE = 1000  # of so many classes all logits are kept, of more the highest
-TOP = 100  # how many of those
 CHUNK = 32  # images are asked about in whole multiples of it, so that odd batches take the same arithmetic
 CHECKED = 8  # rows that are compared with fresh answers when kept ones are taken up
-LARGEST = 65504.0  # in half precision
 SHARE = 0.5  # of the budget that one run may take
 
 Mode = Literal["off", "memory", "disk"]
@@ -61,6 +58,7 @@ class CachedTeacher(LiveTeacher):
         self._of = (section.model, sorted(section.more.items()), _digest(model.module), *machine)
         self._about = {"teacher": section.model, "weights": section.weights, "samples": len(room.data.train)}
         self._kept: dict[str, tuple[Rows, Code]] = {}
+        self._near: Nearby | None = None
         self._place: Place | None = None
         self._writes = True
         self._checked = True
@@ -94,6 +92,8 @@ class CachedTeacher(LiveTeacher):
         if not self._checked:
             self._check()
         rows = batch.draw.indices * self._data.views + batch.draw.views
+        if self._near is not None and (near := self._near.get(rows)) is not None:
+            return self._signals(near)
         words, there = {}, None
         for name, (kept, _) in self._kept.items():
             words[name], found = kept.get(rows)
@@ -104,7 +104,11 @@ class CachedTeacher(LiveTeacher):
             for name, new in fresh.items():
                 words[name][missing] = new
             self._keep(rows[missing], fresh)
-        return self._signals(words)
+        device = self._backend.device
+        sent = {name: torch.from_numpy(w).to(device, non_blocking=True) for name, w in words.items()}
+        if self._near is not None:
+            self._near.put(rows, sent)
+        return self._signals(sent)
 
     def predictions(self, batches: Batches) -> np.ndarray:
         """Its logits (N, C) on a part, unaugmented, float32; kept too, where the disk allows."""
@@ -147,6 +151,8 @@ class CachedTeacher(LiveTeacher):
             folder = self._place.folder
         for name, code in codes.items():
             self._kept[name] = Rows(rows, code.words, folder and folder / f"{name}-{code.words}"), code
+        widths = {name: code.words for name, code in codes.items()}
+        self._near = nearby(rows, widths, self._backend.device)
         self._checked = False
         known = len(self._filled()) / rows
         told = f"The teacher's answers are kept: {known:.0%} of up to {wanted / 1e6:,.0f} MB are there."
@@ -199,7 +205,7 @@ class CachedTeacher(LiveTeacher):
             )
 
     def _put_away(self) -> None:
-        self._kept = {}
+        self._kept, self._near = {}, None
         if self._place is not None:
             self._place.close()
             self._place = None
@@ -243,79 +249,12 @@ class CachedTeacher(LiveTeacher):
         )
         self._notes.append(Note("info", told, {"kl": mean, "kl_max": worst, "images": len(logits)}))
 
-    def _signals(self, words: Mapping[str, np.ndarray]) -> Signals:
-        device = self._backend.device
-        tensors = {
-            name: code.decode(torch.from_numpy(words[name]).to(device, non_blocking=True))
-            for name, (_, code) in self._kept.items()
-        }
+    def _signals(self, words: Mapping[str, Tensor]) -> Signals:
+        tensors = {name: code.decode(words[name]) for name, (_, code) in self._kept.items()}
         logits = tensors.pop(LOGITS)
         attention = {k.removeprefix(ATTENTION): v for k, v in tensors.items() if k.startswith(ATTENTION)}
         taps = {name: value for name, value in tensors.items() if not name.startswith(ATTENTION)}
         return Signals(logits, taps, attention, self._reader.classifier)
-
-
-class Code(Protocol):
-    """How one kind of answer is written: tensors (n, ...) to words (n, words) of 16 bits, and back to
-    float32."""
-
-    words: int
-
-    def encode(self, values: Tensor) -> Tensor: ...
-
-    def decode(self, words: Tensor) -> Tensor: ...
-
-
-class Halves:
-    """Half precision; what is larger than that can hold is cut to the largest that it can."""
-
-    def __init__(self, shape: tuple[int, ...]) -> None:
-        self.shape = shape
-        self.words = math.prod(shape) if shape else 0
-
-    def encode(self, values: Tensor) -> Tensor:
-        halves = values.float().clamp(-LARGEST, LARGEST).half()
-        return halves.reshape(len(values), -1).contiguous().view(torch.uint16)
-
-    def decode(self, words: Tensor) -> Tensor:
-        return words.view(torch.float16).float().reshape(-1, *self.shape)
-
-
-class Highest:
-    """The highest logits of many classes and which they are; the rest share what is left of the probability.
-
-    Each of the others is given the logit with which they have together the probability that they had.
-    """
-
-    def __init__(self, classes: int, top: int = TOP) -> None:
-        self.classes, self.top = classes, top
-        self.words = 3 * top + 1  # a half and two words of a number each; the logit of the rest
-
-    def encode(self, values: Tensor) -> Tensor:
-        values = values.float()
-        best, which = values.topk(self.top, dim=-1)
-        rest = values.scatter(-1, which, -math.inf).logsumexp(-1) - math.log(self.classes - self.top)
-        halves = torch.cat([best, rest[:, None]], -1).clamp(-LARGEST, LARGEST).half().view(torch.uint16)
-        return torch.cat([halves, which.to(torch.int32).contiguous().view(torch.uint16)], -1)
-
-    def decode(self, words: Tensor) -> Tensor:
-        halves = words[:, : self.top + 1].contiguous().view(torch.float16).float()
-        which = words[:, self.top + 1 :].contiguous().view(torch.int32).long()
-        rest = halves[:, -1:].expand(-1, self.classes)
-        return rest.scatter(-1, which, halves[:, :-1])
-
-    def error(self, values: Tensor) -> Tensor:
-        """KL from the softmax of logits (n, classes) to that of what is kept of them, (n,), nats."""
-        said = values.float().log_softmax(-1)
-        kept = self.decode(self.encode(values)).log_softmax(-1)
-        return (said.exp() * (said - kept)).sum(-1)
-
-
-def code_for(name: str, shape: tuple[int, ...]) -> Code:
-    """How such an answer is kept; with no words where it cannot be."""
-    if name == LOGITS and len(shape) == 1 and shape[0] > WHOLE:
-        return Highest(shape[0])
-    return Halves(shape)
 
 
 def _digest(module: nn.Module) -> str:

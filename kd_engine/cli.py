@@ -10,64 +10,27 @@ import signal
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from kd_engine import catalog as catalogs
-from kd_engine import events as e
 from kd_engine import recipe as recipes
 from kd_engine import report
 from kd_engine.check import check as check_recipe
-from kd_engine.commands import Stop
+from kd_engine.cli_follow import FAILED, INTERRUPTED, WRONG, follow
+from kd_engine.cli_options import JsonOption, RecipeArgument, RunsOption, SetOption, app, document_of
 from kd_engine.errors import KdError, Problem, RecipeError, shown
 from kd_engine.store import EVENTS, Store
 from kd_engine.threads import wait_asleep
 
-if TYPE_CHECKING:
-    from kd_engine.session import Session
-
-FAILED, WRONG, INTERRUPTED = 1, 2, 130
-PREPARED = ("recipe", "data", "weights", "setup")  # codes of a RunFailed that blame the request
-STOPPING = "kd: stopping after this step and keeping the run; Ctrl+C again ends at once\n"
-
 LOG = logging.getLogger("kd_engine")
 
-app = typer.Typer(
-    help="Knowledge distillation from the command line: a small student learns from a large teacher.\n\n"
-    "Begin with `kd run quickstart`; then `kd runs`, `kd evaluate last`, `kd probe last --probe attention "
-    "--sample 0 --out look.png`, `kd export last --format safetensors --out student.safetensors`. "
-    "RUN is a run's name, an unambiguous part of it, its folder, or `last`.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-)
-
-RunsOption = Annotated[
-    Path | None,
-    typer.Option("--runs", metavar="DIR", help="The folder of runs (default: $KD_RUNS, or the user's own)."),
-]
-SetOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set",
-        metavar="PATH=VALUE",
-        help="Change one value of the recipe, as in stages.0.epochs=3 or student.model=resnet14. Repeatable.",
-    ),
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Plain JSON instead of a table.")]
 JsonLines = Annotated[
     bool, typer.Option("--jsonl", help="One event a line (JSON) instead of a progress bar.")
-]
-RecipeArgument = Annotated[
-    str,
-    typer.Argument(
-        metavar="RECIPE", help=f"A recipe file, or a preset: {', '.join(recipes.preset_files())}."
-    ),
 ]
 RunArgument = Annotated[
     str, typer.Argument(metavar="RUN", help="A run's name, a part of it, its folder, or last.")
@@ -108,9 +71,9 @@ def run(
     from kd_engine.session import Session
 
     if not set_ and _is_run(recipe):
-        _follow(Session.repeat(recipe, runs), jsonl)
+        follow(Session.repeat(recipe, runs), jsonl)
     else:
-        _follow(Session(recipes.Recipe.from_document(document_of(recipe, set_)), runs), jsonl)
+        follow(Session(recipes.Recipe.from_document(document_of(recipe, set_)), runs), jsonl)
 
 
 @app.command()
@@ -118,7 +81,7 @@ def resume(run: RunArgument, runs: RunsOption = None, jsonl: JsonLines = False) 
     """Go on with a run from its last checkpoint."""
     from kd_engine.session import Session
 
-    _follow(Session.resume(run, runs), jsonl)
+    follow(Session.resume(run, runs), jsonl)
 
 
 @app.command()
@@ -315,17 +278,6 @@ def _as_asked(problem: Problem, data: str) -> Problem:
     return Problem(path, problem.message)
 
 
-def document_of(recipe: str, changes: list[str] | None) -> dict[str, Any]:
-    document = recipes.read_document(recipe)
-    for text in changes or ():
-        path, value = recipes.parse_change(text)
-        try:
-            recipes.set_at(document, path, value)
-        except (IndexError, ValueError, TypeError, AttributeError):
-            raise RecipeError([Problem(path, "no such place in the recipe")]) from None
-    return document
-
-
 def _is_run(recipe: str) -> bool:
     try:
         return Path(recipe, EVENTS).is_file()
@@ -346,62 +298,8 @@ def _data_section(data: str) -> dict[str, Any]:
     return {"dataset": data}
 
 
-def _follow(session: Session, jsonl: bool) -> None:
-    """Iterate a session to its end, and leave with the exit code that tells how it ended."""
-    shown = report.Lines() if jsonl else report.Progress()
-    sick = started = False
-    with interrupts(session.send) as asked, closing(shown):
-        for event in session:
-            shown.show(event)
-            started = started or isinstance(event, e.StageStarted)
-            if isinstance(event, e.Paused) and event.why == "nan":
-                session.send(Stop(keep=True))  # nobody is here to change the learning rate
-                sick = True
-    if isinstance(event, e.RunDone):
-        return
-    if sick:
-        report.problem(
-            "Stopped, since nothing good would follow. Start it again with a smaller learning rate, as in "
-            "--set stages.0.optimizer.lr=0.005"
-        )
-    elif isinstance(event, e.RunStopped) and asked:
-        sys.exit(INTERRUPTED)
-    elif isinstance(event, e.RunFailed) and not started and _asked_wrongly(event):
-        sys.exit(WRONG)
-    sys.exit(FAILED)
-
-
-def _asked_wrongly(event: e.RunFailed) -> bool:
-    """Whether a run that failed before its first step failed for what was asked: also for a folder of runs
-    that cannot be made."""
-    return event.error in PREPARED or (event.error == "store" and not event.run)
-
-
-@contextmanager
-def interrupts(send: Callable[[Stop], object], told: str = STOPPING) -> Iterator[list[int]]:
-    """Ctrl+C and a polite kill ask for a stop, and say what comes of it; a second one ends at once. Yields
-    the signals so far."""
-    asked: list[int] = []
-
-    def stop(number: int, _frame: object) -> None:
-        if asked:
-            raise KeyboardInterrupt
-        asked.append(number)
-        send(Stop(keep=True))
-        os.write(2, told.encode())  # not print: it may be what was interrupted
-
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield asked
-    except KeyboardInterrupt:
-        sys.exit(INTERRUPTED)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
 def _print_json(data: Any) -> None:
     print(json.dumps(data, indent=1, ensure_ascii=False))
 
 
-from kd_engine import cli_bench, cli_cache  # noqa: E402, F401 (their commands register on `app`)
+from kd_engine import cli_bench, cli_cache  # noqa: E402, F401 (their commands stand after ours)

@@ -13,16 +13,8 @@ from typing import Annotated, Any
 import typer
 
 from kd_engine import report
-from kd_engine.cli import (
-    FAILED,
-    INTERRUPTED,
-    RecipeArgument,
-    RunsOption,
-    SetOption,
-    app,
-    document_of,
-    interrupts,
-)
+from kd_engine.cli_follow import FAILED, INTERRUPTED, interrupts
+from kd_engine.cli_options import RecipeArgument, RunsOption, SetOption, app, document_of
 from kd_engine.disk import replacing
 from kd_engine.errors import Problem, RecipeError
 from kd_engine.recipe import Recipe, set_at

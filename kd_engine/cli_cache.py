@@ -11,7 +11,7 @@ import typer
 
 from kd_engine import report
 from kd_engine.cache import Kept, Shelf
-from kd_engine.cli import JsonOption, app
+from kd_engine.cli_options import JsonOption, app
 from kd_engine.errors import KdError, did_you_mean
 from kd_engine.summary import duration, size
 

@@ -29,6 +29,7 @@ LIGHT = (
     "recipe",
     "check",
     "conflicts",
+    "cli_options",
     "catalog",
     "store",
     "run_log",

@@ -24,7 +24,8 @@ class Event:
 
 @dataclass(frozen=True, kw_only=True)
 class RunStarted(Event):
-    """A run exists in the store. `folder`: its path; `environment`: versions, device, threads."""
+    """A run exists in the store. `folder`: its path; `environment`: versions, device, threads; a notice
+    `threads` tells where another number of them is taken."""
 
     run: str
     folder: str

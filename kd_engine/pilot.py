@@ -127,6 +127,8 @@ class Trial:
                 environment = event.environment
             elif isinstance(event, e.StageStarted):
                 began = True
+            elif isinstance(event, e.Notice) and event.code == "threads":
+                environment = environment | {"threads": event.values["threads"]}
             elif isinstance(event, e.Notice) and event.code == "nan":
                 sick = event.message
             elif isinstance(event, e.Paused) and event.why == "nan":

@@ -120,7 +120,13 @@ class HardwareKnobs(Knobs):
     precision: Literal["32", "bf16", "fp16"] = knob("32", "Number format; 16 bits need a GPU.")
     devices: int = knob(1, "How many devices.", low=1, high=1, advanced=True)
     nodes: int = knob(1, "How many machines.", low=1, high=1, advanced=True)
-    threads: int | None = knob(None, "CPU threads. Null: all cores.", low=1, high=256, advanced=True)
+    threads: int | None = knob(
+        None,
+        "CPU threads. Null: all cores, or what a short measurement at the start of a long run finds faster.",
+        low=1,
+        high=256,
+        advanced=True,
+    )
     cache: Literal["off", "memory", "disk"] = knob(
         "disk",
         "Keep what the teacher says of each view of an image, in half precision, so that it is run once: on "

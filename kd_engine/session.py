@@ -16,9 +16,9 @@ from pathlib import Path
 
 import torch
 
-from kd_engine import checkpoint, graft
+from kd_engine import checkpoint, graft, thread_count
 from kd_engine import events as e
-from kd_engine.backend import Backend, reseed, undisturbing
+from kd_engine.backend import Backend, reseed, set_threads, undisturbing
 from kd_engine.batches import Batch
 from kd_engine.checkpoint import Change, Checkpoint
 from kd_engine.classroom import Alumnus, Classroom
@@ -66,6 +66,7 @@ class Session:
         self._now = Standing(recipe, recipe.document())
         self._changes = sorted(changes, key=lambda change: change[0])
         self._saved: Checkpoint | None = None  # what to go on from
+        self._threads: int | None = None  # of the CPU that the same bits take, where that is known
         self._teacher: LiveTeacher | None = None  # the recipe's
         self._taught_by: LiveTeacher | None = None  # of the stage that is going
         self._before: dict[str, Alumnus] = {}  # the students of the last stage, by name
@@ -94,7 +95,7 @@ class Session:
         session = cls(recipe, folder.folder.parent, changes=changes)
         session.run, session._saved = folder, saved
         if saved is not None:
-            session._now.at = saved.progress
+            session._now.at, session._threads = saved.progress, saved.threads
         return session
 
     @classmethod
@@ -102,7 +103,9 @@ class Session:
         """A new run of a stored run's recipe, with the live changes made to it, at the same steps."""
         folder = Store(runs).open(run)
         changes = [(c.step, c.path, c.new) for c in folder.events() if isinstance(c, e.KnobChanged)]
-        return cls(Recipe.from_document(folder.recipe()), runs, changes=changes)
+        session = cls(Recipe.from_document(folder.recipe()), runs, changes=changes)
+        session._threads = thread_count.of_run(folder)
+        return session
 
     def send(self, command: Command) -> None:
         """Ask for something, from any thread; carried out between two steps and answered by an event."""
@@ -140,7 +143,10 @@ class Session:
         yield from self._finish()
 
     def _open(self) -> Event:
-        environment = Backend(self._now.recipe.hardware).environment()
+        backend = Backend(self._now.recipe.hardware)
+        if self._now.recipe.hardware.threads is None:
+            thread_count.honour(self._threads)
+        environment = backend.environment()
         resumed = self.run is not None
         run = self.run = self.run or self._store.create(self._now.document)
         self._journal = Journal(run, self._now)
@@ -168,20 +174,13 @@ class Session:
             yield self._journal.notice("warning", "model", note)
         require(deep_problems(room, self._student, self._teacher))
         self._mail.stop_if_asked()
+        yield from self._settle_threads()  # before anybody says anything
         if self._teacher is not None and len(room.data.validation):
             yield self._say(e.Preparing(what="teacher_answers"))
         self._validation = Validation(room, self._teacher)
         if recipe.teacher is not None and self._teacher is not None:
             size, top1 = count_parameters(self._teacher.module), self._validation.teacher_top1
             yield self._say(e.TeacherReady(model=recipe.teacher.model, parameters=size, top1=top1))
-        threads = torch.get_num_threads()
-        if self._saved is not None and self._saved.threads != threads:
-            yield self._journal.notice(
-                "warning",
-                "threads",
-                f"Started with {self._saved.threads} CPU threads, going on with {threads}: "
-                "the last bits of the numbers may differ.",
-            )
         if self._saved is not None and self._saved.data not in ("", room.data.fingerprint):
             yield self._journal.notice(
                 "warning",
@@ -192,6 +191,20 @@ class Session:
         self._steering = Steering(
             self._mail, self._changes, self.idle, self._now, room, self._gallery, self._journal
         )
+
+    def _settle_threads(self) -> Events:
+        """As many CPU threads as the same bits take; where nobody says how many, as many as are fastest."""
+        assert self.run is not None
+        now = torch.get_num_threads()
+        if self._threads is not None:
+            if self._threads != now:
+                began = f"Started with {self._threads} CPU threads, going on with {now}"
+                may = "the last bits of the numbers may differ"
+                yield self._journal.notice("warning", "threads", f"{began}: {may}.", threads=now)
+        elif (choice := thread_count.choose(self._room, self._student)) is not None:
+            set_threads(choice.threads)
+            self.run.write_json(ENVIRONMENT, self._room.backend.environment())
+            yield self._journal.notice("info", "threads", str(choice), **choice.values)
 
     def _stage(self, number: int) -> Events:
         now, stage, room = self._now, self._now.recipe.stages[number], self._room

@@ -38,9 +38,10 @@ LONG = 500  # steps of a run from which on it pays
 CHOSEN = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")  # who set one of these knows better
 CLEAR = 0.95  # torch's own number stays, unless another takes less than this share of its time
 HOPELESS = 2.0  # so many times the shortest: with fewer threads still, a step only takes longer
-ROUNDS = 3  # of a step with each number, where there is time
-BUDGET_S = 0.3  # for more rounds than that
-LIMIT_S = 1.5  # nothing begins after
+FIRST_S = 5.0  # for each number once: no further one begins after
+ROUNDS = 3  # of a step with each number,
+LIMIT_S = 1.5  # where they take no longer,
+BUDGET_S = 0.3  # and more where they are as short as that
 PATIENCE_S = 10.0  # for another process that measures
 
 log = logging.getLogger("kd_engine")
@@ -57,7 +58,7 @@ class Choice:
 
     def __str__(self) -> str:
         told = ", ".join(
-            f"{count} ({ms:.3g} ms{' a step' if i == 0 else ''})"
+            f"{count} ({ms:{',.0f' if ms >= 100 else '.3g'}} ms{' a step' if i == 0 else ''})"
             for i, (count, ms) in enumerate(self._sorted)
         )
         before = ", as measured before on this machine" if self.kept else ""
@@ -130,7 +131,7 @@ def fastest(ms: Mapping[int, float]) -> int:
 
 
 def measure(step: Step, counts: Sequence[int]) -> dict[int, float]:
-    """Milliseconds that a step takes by number of threads, medians. Large steps are measured once; numbers
+    """Milliseconds that a step takes by number of threads, medians. Long steps are measured once; numbers
     that there is no time for, or no hope, are left out. The largest is always there."""
     taken: dict[int, list[float]] = {}
     spent, rounds = 0.0, 0
@@ -138,8 +139,7 @@ def measure(step: Step, counts: Sequence[int]) -> dict[int, float]:
     with threads_kept():
         while not rounds or spent * (rounds + 1) / rounds <= (LIMIT_S if rounds < ROUNDS else BUDGET_S):
             for count in tuple(going):
-                if taken and spent > LIMIT_S:
-                    going = [count for count in going if count in taken]
+                if count not in taken and spent > FIRST_S:
                     break
                 set_threads(count)
                 spent += seconds(step)  # threads begin, and memory is there

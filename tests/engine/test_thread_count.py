@@ -144,9 +144,12 @@ def test_a_burst_of_a_neighbour_changes_no_median(monkeypatch: pytest.MonkeyPatc
 def test_very_slow_steps_are_measured_once_and_with_fewer_numbers(
     clock: Callable[[Mapping[int, float]], list[int]],
 ) -> None:
-    tried = clock({1: 3000, 2: 1600, 4: 900, 8: 600})
-    assert measure(lambda: None, [1, 2, 4, 8]) == {4: 900, 8: 600}
+    tried = clock({1: 9000, 2: 2500, 4: 2000, 8: 1600})
+    assert measure(lambda: None, [1, 2, 4, 8]) == {4: 2000, 8: 1600}
     assert tried == [8, 8, 4, 4]
+    tried = clock({1: 500, 2: 800})
+    assert measure(lambda: None, [1, 2]) == {1: 500, 2: 800}
+    assert tried == [2, 2, 1, 1]
     clock({2: 9000})
     assert measure(lambda: None, [1, 2]) == {2: 9000}
 
@@ -167,6 +170,7 @@ def test_a_choice_is_told_in_words() -> None:
     assert str(Choice(1, {1: 3, 2: 4}, kept=True)) == (
         "1 CPU thread: the fastest of 1 (3 ms a step), 2 (4 ms), as measured before on this machine."
     )
+    assert "of 1 (1,090 ms a step), 2 (1,295 ms)" in str(Choice(1, {1: 1089.7, 2: 1295.1}))
     told = str(Choice(2, {1: 18.5, 2: 19}))
     assert (
         told == "2 CPU threads, torch's own choice: none is clearly faster of 1 (18.5 ms a step), 2 (19 ms)."

@@ -152,7 +152,12 @@ def recipe(
         "teacher": {"model": pair.teacher, "weights": str(pair.folder / "teacher.pth")},
         "student": {"model": pair.student},
         "stages": [stage],
-        "hardware": {"device": pair.device, "precision": pair.precision, "cache": "disk"},
+        "hardware": {
+            "device": pair.device,
+            "precision": pair.precision,
+            "threads": torch.get_num_threads(),  # as the floor: not what a measurement chooses
+            "cache": "disk",
+        },
     }
     return Recipe.from_document(document)
 

@@ -1,16 +1,86 @@
-"""Read a run's log: the events in its lines, and which still hold after a resume. Imports no torch."""
+"""A run's log: events are appended to it, and those that still hold after a resume are read from it.
+
+A torn last line is tolerated: the machine may stop while it is written. Imports no torch.
+"""
 
 from __future__ import annotations
 
+import errno
 import io
 import json
+import os
 from collections.abc import Iterator
-from typing import Any
+from pathlib import Path
+from typing import IO, Any
 
 from pydantic_core import from_json
 
-from kd_engine import events
+from kd_engine import disk, events
+from kd_engine.errors import StoreError
 from kd_engine.events import CheckpointSaved, Evaluated, Event, KnobChanged, RunResumed, StageStarted
+
+
+class RunLog:
+    """The log of one run, a file that is made with the first event; one JSON object a line."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file: IO[bytes] | None = None
+
+    def append(self, event: Event) -> None:
+        """Add one event to the log, and hand it to the operating system at once."""
+        line = json.dumps(events.to_json(event), separators=(",", ":")).encode() + b"\n"
+        try:
+            with disk.told(self._path):
+                if self._file is None:
+                    self._file = open(self._path, "ab", buffering=0)  # noqa: SIM115 (see close)
+                    self._finish_torn_line()
+                written = self._file.write(line)
+                if written != len(line):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except StoreError:
+            self.close()  # the next event must not be glued to half of this one
+            raise
+
+    def events(self) -> Iterator[Event]:
+        """All events that hold, in order: what a later resume superseded is left out; torn lines are
+        skipped. They are made one by one: a long log's events need far more room than the log."""
+        log = self._read()
+        if RunResumed.__name__.encode() not in log:
+            return told_in(log)
+        kept: list[Event] = []
+        for event in told_in(log):
+            if isinstance(event, RunResumed):
+                kept = holding(kept, event)
+            kept.append(event)
+        return iter(kept)
+
+    def raw_events(self) -> Iterator[Event]:
+        """All events as logged."""
+        return told_in(self._read())
+
+    def close(self) -> None:
+        """Let go of the file; the next event opens it again."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def _read(self) -> bytes:
+        try:
+            return self._path.read_bytes()
+        except FileNotFoundError:
+            return b""
+        except OSError as error:
+            raise StoreError(f"{self._path}: cannot be read: {error.strerror}") from error
+
+    def _finish_torn_line(self) -> None:
+        """End a torn last line, so that the next event starts on a line of its own."""
+        if self._path.stat().st_size:
+            with open(self._path, "rb") as log:
+                log.seek(-1, os.SEEK_END)
+                torn = log.read(1) != b"\n"
+            if torn and self._file is not None:
+                self._file.write(b"\n")
 
 
 def told_in(log: bytes) -> Iterator[Event]:

@@ -1,13 +1,11 @@
 """The folder of runs: each run is a folder, complete in itself, that can be copied to another machine.
 
-`events.jsonl` is append-only; a torn last line is tolerated. Everything else is written under a temporary
-name, synced and renamed, so that a crash at any moment leaves either the old file or the new one. Imports
-no torch.
+The log is append-only (see kd_engine.run_log). Everything else is written under a temporary name, synced and
+renamed, so that a crash at any moment leaves either the old file or the new one. Imports no torch.
 """
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import re
@@ -18,15 +16,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from filelock import FileLock, Timeout
 
-from kd_engine import events, paths, recipe
+from kd_engine import paths, recipe
 from kd_engine.disk import refused, remove, replacing, told
 from kd_engine.errors import StoreError, did_you_mean
-from kd_engine.events import Event, RunResumed
-from kd_engine.run_log import holding, parsed, told_in
+from kd_engine.events import Event
+from kd_engine.run_log import RunLog, parsed
 
 RECIPE = "recipe.json"
 EVENTS = "events.jsonl"
@@ -73,7 +71,7 @@ class RunFolder:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._events: IO[bytes] | None = None
+        self._log = RunLog(folder / EVENTS)
 
     @cached_property
     def _lock(self) -> FileLock:
@@ -127,44 +125,16 @@ class RunFolder:
             self.path(name).unlink(missing_ok=True)
 
     def append(self, event: Event) -> None:
-        """Add one event to the log, and hand it to the operating system at once."""
-        line = json.dumps(events.to_json(event), separators=(",", ":")).encode() + b"\n"
-        try:
-            with told(self.path(EVENTS)):
-                if self._events is None:
-                    self._events = open(self.path(EVENTS), "ab", buffering=0)  # noqa: SIM115 (see close)
-                    self._finish_torn_line()
-                written = self._events.write(line)
-                if written != len(line):
-                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        except StoreError:
-            self._close_log()  # the next event must not be glued to half of this one
-            raise
+        """Add one event to the log; see `RunLog.append`."""
+        self._log.append(event)
 
     def events(self) -> Iterator[Event]:
-        """All events that hold, in order: what a later resume superseded is left out; torn lines are
-        skipped. They are made one by one: a long log's events need far more room than the log."""
-        log = self._log()
-        if RunResumed.__name__.encode() not in log:
-            return told_in(log)
-        kept: list[Event] = []
-        for event in told_in(log):
-            if isinstance(event, RunResumed):
-                kept = holding(kept, event)
-            kept.append(event)
-        return iter(kept)
+        """All events that hold; see `RunLog.events`."""
+        return self._log.events()
 
     def raw_events(self) -> Iterator[Event]:
         """All events as logged."""
-        return told_in(self._log())
-
-    def _log(self) -> bytes:
-        try:
-            return self.path(EVENTS).read_bytes()
-        except FileNotFoundError:
-            return b""
-        except OSError as error:
-            raise StoreError(f"{self.path(EVENTS)}: cannot be read: {error.strerror}") from error
+        return self._log.raw_events()
 
     def status(self) -> str:
         """running, done, stopped, failed or interrupted; read from the lock and the summary."""
@@ -211,7 +181,7 @@ class RunFolder:
 
     def close(self) -> None:
         """Close the log and let go of the lock. Idempotent."""
-        self._close_log()
+        self._log.close()
         self._lock.release()
 
     def delete(self) -> None:
@@ -221,21 +191,6 @@ class RunFolder:
             raise StoreError(f"{self.name}: a process is training this run.", "Stop it first.")
         with told(self.folder):
             remove(self.folder)
-
-    def _close_log(self) -> None:
-        if self._events is not None:
-            self._events.close()
-            self._events = None
-
-    def _finish_torn_line(self) -> None:
-        """End a torn last line, so that the next event starts on a line of its own."""
-        path = self.path(EVENTS)
-        if path.stat().st_size:
-            with open(path, "rb") as log:
-                log.seek(-1, os.SEEK_END)
-                torn = log.read(1) != b"\n"
-            if torn and self._events is not None:
-                self._events.write(b"\n")
 
 
 class Store:

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 import torch
 
-from kd_engine import checkpoint, disk, store
+from kd_engine import checkpoint, disk, run_log, store
 from kd_engine import events as e
 from kd_engine.commands import Continue, Pause, SetKnob, StepOnce, Stop
 from kd_engine.errors import StoreError
@@ -221,7 +221,7 @@ class Blows:
         patch.setattr(Path, "write_bytes", half_a_file)
         patch.setattr(Path, "write_text", half_a_text)
         patch.setattr(disk.os, "replace", before_and_after)
-        patch.setattr(store, "open", log_that_tears, raising=False)
+        patch.setattr(run_log, "open", log_that_tears, raising=False)
         patch.setattr(Path, "unlink", forget)
 
 

@@ -357,7 +357,7 @@ def test_a_run_without_a_log_has_no_events(run: RunFolder) -> None:
 def test_half_an_event_does_not_take_the_next_one_with_it(run: RunFolder) -> None:
     """A disk with room for ten more bytes, and then for all again."""
     run.append(notice("before"))
-    handle = run._events
+    handle = run._log._file
     assert handle is not None
 
     class Full:
@@ -367,7 +367,7 @@ def test_half_an_event_does_not_take_the_next_one_with_it(run: RunFolder) -> Non
         def close(self) -> None:
             handle.close()
 
-    run._events = Full()  # type: ignore[assignment]
+    run._log._file = Full()  # type: ignore[assignment]
     with pytest.raises(StoreError, match=r"No space left on device\. Free some space; everything written"):
         run.append(notice("lost"))
     run.append(notice("after"))

@@ -37,7 +37,7 @@ Epochs = Iterator[float]  # seconds of one epoch after the other
 class Pair:
     """Who teaches whom on what. folder: where the data, the teacher's weights, runs and answers are kept.
 
-    precision: of ours and of the floor; the references compute in float32.
+    precision: of ours and of the floor; the references compute in float32. graph: our steps are replayed.
     """
 
     teacher: str
@@ -48,6 +48,7 @@ class Pair:
     device: str = "cpu"
     precision: str = "32"
     workers: int = 2  # that load samples for the references
+    graph: bool = False
 
     @property
     def name(self) -> str:
@@ -155,6 +156,7 @@ def recipe(
         "hardware": {
             "device": pair.device,
             "precision": pair.precision,
+            "graph": pair.graph,
             "threads": torch.get_num_threads(),  # as the floor: not what a measurement chooses
             "cache": "disk",
         },

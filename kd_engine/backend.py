@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from kd_engine.errors import KdError
 from kd_engine.recipe import HardwareKnobs
+from kd_engine.replay import CudaRecorder, Recorder
 
 T = TypeVar("T")
 
@@ -31,6 +32,13 @@ class Backend:
                 f"hardware.precision: {hardware.precision} needs a GPU, and this run would be on the CPU.",
                 "Set it to 32.",
             )
+        if hardware.graph and (self.device.type != "cuda" or hardware.precision == "fp16"):
+            why = "there is none" if self.device.type != "cuda" else "with fp16 a step looks at its numbers"
+            raise KdError(
+                f"hardware.graph: recording a step needs an Nvidia GPU, and 32 or bf16; {why}.",
+                "Set it to false.",
+            )
+        self._graph = hardware.graph
         self.dtype = {"32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[hardware.precision]
         if hardware.threads:
             set_threads(hardware.threads)
@@ -51,6 +59,10 @@ class Backend:
     def scaler(self) -> torch.amp.GradScaler:
         """A loss scaler of one student's own: at work for fp16 only, where small gradients would vanish."""
         return torch.amp.GradScaler(self.device.type, enabled=self.dtype is torch.float16)
+
+    def recorder(self) -> Recorder | None:
+        """What records one student's steps, where they are to be recorded."""
+        return CudaRecorder() if self._graph else None
 
     def environment(self) -> dict[str, Any]:
         """What a reader needs to repeat the run elsewhere, as plain values."""

@@ -9,7 +9,7 @@ optimizer steps from the start of a run, over all its stages; step 0 is before t
 from __future__ import annotations
 
 import time as _time
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 STUDENT = "student"  # the name of the student that the recipe is about, beside its rivals
@@ -248,8 +248,9 @@ ENDS = (RunDone, RunStopped, RunFailed)
 
 
 def to_json(event: Event) -> dict[str, Any]:
-    """`{"event": "StepDone", "time": ..., ...}`."""
-    return {"event": type(event).__name__, **asdict(event)}
+    """`{"event": "StepDone", "time": ..., ...}`, with the event's own values, not copies: to be written at
+    once."""
+    return {"event": type(event).__name__, **vars(event)}
 
 
 def from_json(data: dict[str, Any]) -> Event | None:

@@ -7,21 +7,30 @@ import math
 from collections.abc import Iterable
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from kd_engine.recipe import NamedSection
 
 
-def make_optimizer(section: NamedSection, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-    """The optimizer that the section names, fused where the device allows."""
-    settings = section.more
+def make_optimizer(
+    section: NamedSection, parameters: Iterable[nn.Parameter], recorded: bool = False
+) -> torch.optim.Optimizer:
+    """The optimizer that the section names, fused where the device allows. recorded: its steps may be
+    replayed, see kd_engine.replay, so that what changes from step to step must be on the device."""
+    settings = dict(section.more)
     kept = list(parameters)
     fused = all(p.device.type in ("cpu", "cuda") and p.dtype is torch.float32 for p in kept)
+    if recorded and kept:
+        settings["lr"] = torch.tensor(settings["lr"], dtype=torch.float32, device=kept[0].device)
     if section.name == "sgd":
         return torch.optim.SGD(kept, **settings, fused=fused)
-    betas = (settings["beta1"], settings["beta2"])
     return torch.optim.AdamW(
-        kept, lr=settings["lr"], betas=betas, weight_decay=settings["weight_decay"], fused=fused
+        kept,
+        lr=settings["lr"],
+        betas=(settings["beta1"], settings["beta2"]),
+        weight_decay=settings["weight_decay"],
+        fused=fused,
+        capturable=recorded,
     )
 
 
@@ -53,4 +62,7 @@ def milestones(text: str) -> list[float]:
 
 def set_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
     for group in optimizer.param_groups:
-        group["lr"] = lr
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(lr)
+        else:
+            group["lr"] = lr

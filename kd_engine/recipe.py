@@ -118,6 +118,12 @@ class HardwareKnobs(Knobs):
         "auto", "Where to compute; auto takes the fastest there is."
     )
     precision: Literal["32", "bf16", "fp16"] = knob("32", "Number format; 16 bits need a GPU.")
+    graph: bool = knob(
+        False,
+        "Record a training step once and launch it whole, as a CUDA graph. The numbers stay the same; small "
+        "networks are faster. Needs an Nvidia GPU.",
+        advanced=True,
+    )
     devices: int = knob(1, "How many devices.", low=1, high=1, advanced=True)
     nodes: int = knob(1, "How many machines.", low=1, high=1, advanced=True)
     threads: int | None = knob(

@@ -14,6 +14,10 @@ class Clock(NamedTuple):
     epoch: float
     share: float
 
+    def before(self, share: float) -> bool:
+        """Whether so much is not done yet; once false, it stays so."""
+        return self.share < share
+
 
 END = Clock(math.inf, 1.0)  # where a method stands that is used outside a run: every warm-up is over
 
@@ -29,6 +33,6 @@ def between(course: Course, clock: Clock, start: float, end: float, warmup: floa
         return start + (end - start) * clock.share
     if course == "cosine":
         return end + (start - end) * (1 + math.cos(math.pi * clock.share)) / 2
-    if course == "warm-up" and clock.share < warmup:
+    if course == "warm-up" and clock.before(warmup):
         return end + (start - end) * clock.share / warmup
     return start

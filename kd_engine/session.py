@@ -213,7 +213,7 @@ class Session:
             self._student = room.student(number)
         yield from self._invite(number)
         now.students = room.trainees(number, self._student, self._taught_by, self._before)
-        yield from self._teachers_notes()
+        yield from self._notes()
         if self._saved is not None:
             now.restore(self._saved)
             self._saved = None
@@ -265,10 +265,14 @@ class Session:
             model, size = self._room.section(number - 1).model, count_parameters(self._taught_by.module)
             yield self._say(e.TeacherReady(model=model, parameters=size, top1=None))
 
-    def _teachers_notes(self) -> Events:
-        """What the user should hear of the answers that are kept."""
+    def _notes(self) -> Events:
+        """What the user should hear of the answers that are kept, and of steps that cannot be recorded."""
         for note in self._taught_by.take_notes() if self._taught_by is not None else ():
             yield self._journal.notice(note.level, "cache", note.message, **note.values)
+        for student in self._now.students:
+            if (why := student.why_not_recorded()) is not None:
+                told = f"The steps of '{student.name}' are launched kernel by kernel: {why}."
+                yield self._journal.notice("info", "graph", told, student=student.name)
 
     def _teaches_next(self, number: int) -> bool:
         """Whether the student of a stage is the teacher of the next."""
@@ -362,7 +366,7 @@ class Session:
                 )
             )
             student.epoch = Report()
-        yield from self._teachers_notes()
+        yield from self._notes()
         if stage.more.get("snapshots"):
             yield self._journal.snapshot(self._gallery, self._validation.said.get(e.STUDENT))
         yield from self._checkpoint()

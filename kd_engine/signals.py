@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -15,8 +15,8 @@ class Classifier(NamedTuple):
     weight: Tensor
     bias: Tensor | None
 
-    def detach(self) -> Classifier:
-        return Classifier(self.weight.detach(), None if self.bias is None else self.bias.detach())
+    def each(self, change: Callable[[Tensor], Tensor]) -> Classifier:
+        return Classifier(change(self.weight), None if self.bias is None else change(self.bias))
 
 
 @dataclass(frozen=True)
@@ -38,16 +38,32 @@ class Signals:
     samples: Tensor | None = None
     members: tuple[Signals, ...] = ()
 
+    def each(self, change: Callable[[Tensor], Tensor]) -> Signals:
+        """The same with every tensor changed so, always in the same order; samples stay."""
+        return Signals(
+            change(self.logits),
+            {name: change(tensor) for name, tensor in self.taps.items()},
+            {name: change(tensor) for name, tensor in self.attention.items()},
+            None if self.classifier is None else self.classifier.each(change),
+            self.samples,
+            tuple(member.each(change) for member in self.members),
+        )
+
     def detach(self) -> Signals:
         """The same values without their history."""
-        return Signals(
-            self.logits.detach(),
-            {name: tensor.detach() for name, tensor in self.taps.items()},
-            {name: tensor.detach() for name, tensor in self.attention.items()},
-            None if self.classifier is None else self.classifier.detach(),
-            self.samples,
-            tuple(member.detach() for member in self.members),
-        )
+        return self.each(Tensor.detach)
+
+    def tensors(self) -> Iterator[Tensor]:
+        """All that `each` changes, in its order."""
+        yield self.logits
+        yield from self.taps.values()
+        yield from self.attention.values()
+        if self.classifier is not None:
+            yield self.classifier.weight
+            if self.classifier.bias is not None:
+                yield self.classifier.bias
+        for member in self.members:
+            yield from member.tensors()
 
     def shapes(self, samples: int = 0) -> Shapes:
         """Shapes of one sample: without the batch dimension. samples: how many the training part has, where

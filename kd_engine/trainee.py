@@ -15,6 +15,7 @@ from kd_engine.lesson import LABEL, Lesson, Losses, term_names
 from kd_engine.methods import Method, create
 from kd_engine.optim import make_optimizer, set_rate
 from kd_engine.recipe import MethodSection, NamedSection, get_at
+from kd_engine.replay import Given, Numbers, Replay
 from kd_engine.schedules import END, Clock
 from kd_engine.signals import Shapes, Signals
 from kd_engine.stages import Learner
@@ -68,9 +69,12 @@ class Trainee:
         self.lesson = Lesson(module, taps, task, methods, shapes, teaches=learner.peer)
         self.backend = backend
         backend.place(self.lesson)
-        self.optimizer = make_optimizer(optimizer, self.lesson.parameters())
+        recorder = backend.recorder()
+        self._replay = None if recorder is None else Replay(self._step, recorder)
+        self._told = ""
+        self.optimizer = make_optimizer(optimizer, self.lesson.parameters(), recorder is not None)
         self.scaler = backend.scaler()
-        self._records: list[tuple[int, Losses]] = []
+        self._records: list[tuple[int, Numbers]] = []
         self.epoch = Report()  # over the epoch so far
         # Best validation top-1, and after which epoch; without a validation part None, and the last epoch.
         self.best: tuple[float | None, int] | None = None
@@ -84,14 +88,11 @@ class Trainee:
             assert isinstance(method, Method)
             method.knobs = type(method).Knobs(**{key: v for key, v in values.items() if key != "method"})
             self.lesson.weights[name] = float(values["weight"])
+        self._other_step()
 
     def hear(self, batch: Batch) -> Signals:
         """What the student says of a batch while it learns."""
-        if not (self.lesson.training and self.module.training):  # it walks through every part of the model
-            self.lesson.train()
-        samples = torch.from_numpy(batch.draw.indices).to(batch.target.device, non_blocking=True)
-        with self.backend.autocast():
-            return self.lesson.hear(batch.inputs, samples)
+        return self._hear(_given(batch, None))
 
     def learn(
         self,
@@ -104,24 +105,26 @@ class Trainee:
     ) -> None:
         """One optimizer step. said: what `hear` answered for this batch, where it was asked already.
 
-        Nothing here waits for the device: numbers are read when a report is made.
+        Nothing here waits for the device: numbers are read when a report is made. KdError where the step was
+        to be recorded and could not be.
         """
         self.lr = lr
         set_rate(self.optimizer, lr)
-        self.lesson.set_clock(clock)
-        self.optimizer.zero_grad(set_to_none=True)
-        said = self.hear(batch) if said is None else said
-        with self.backend.autocast():
-            losses: Losses = self.lesson(said, teacher, batch.target)
-        scaler = self.scaler
-        if scaler.is_enabled():
-            scaler.scale(losses.total).backward()  # type: ignore[no-untyped-call]
-            scaler.step(self.optimizer)
-            scaler.update()
+        given = _given(batch, teacher)
+        if self._replay is not None and said is None:
+            numbers = self._replay(given, clock)
         else:
-            losses.total.backward()  # type: ignore[no-untyped-call]
-            self.optimizer.step()
-        self._records.append((step, _detached(losses)))
+            numbers = self._step(given, clock, said)
+        self._records.append((step, numbers))
+
+    def why_not_recorded(self) -> str | None:
+        """What keeps its steps from being recorded, in words, once; None when nothing does, or it was
+        told."""
+        why = "" if self._replay is None else self._replay.why_not
+        if why in ("", self._told):
+            return None
+        self._told = why
+        return why
 
     def report(self) -> Report:
         """Means since the last report; also added to the epoch's. Waits for the device once."""
@@ -157,23 +160,47 @@ class Trainee:
         self.epoch = Report(**{**state["epoch"], "bad_terms": tuple(state["epoch"]["bad_terms"])})
         self.best = tuple(state["best"]) if state["best"] else None
         self._records = []
+        self._other_step()
 
     def close(self) -> None:
         self.lesson.close()
 
+    def _step(self, given: Given, clock: Clock, said: Signals | None = None) -> Numbers:
+        self.lesson.set_clock(clock)
+        self.optimizer.zero_grad(set_to_none=True)
+        said = self._hear(given) if said is None else said
+        with self.backend.autocast():
+            losses: Losses = self.lesson(said, given.teacher, given.target)
+        scaler = self.scaler
+        if scaler.is_enabled():
+            scaler.scale(losses.total).backward()  # type: ignore[no-untyped-call]
+            scaler.step(self.optimizer)
+            scaler.update()
+        else:
+            losses.total.backward()  # type: ignore[no-untyped-call]
+            self.optimizer.step()
+        return _numbers(losses)
+
+    def _hear(self, given: Given) -> Signals:
+        if not (self.lesson.training and self.module.training):  # it walks through every part of the model
+            self.lesson.train()
+        with self.backend.autocast():
+            return self.lesson.hear(given.inputs, given.samples)
+
+    def _other_step(self) -> None:
+        """What is recorded of the step is no longer true."""
+        if self._replay is not None:
+            self._replay.forget()
+
     def _fill(self, made: Report) -> None:
-        values = [
-            value.float()
-            for _, losses in self._records
-            for value in (losses.total, *losses.terms.values(), *losses.weighted.values(), *losses.hits)
-        ]
-        numbers = iter(torch.stack(values).tolist())  # waits for the device: once a report, not once a step
-        for step, losses in self._records:
-            loss = next(numbers)
-            terms = {name: next(numbers) for name in losses.terms}
-            weighted = {name: next(numbers) for name in losses.weighted}
-            made.right += next(numbers)
-            made.counted += next(numbers)
+        values = [value.reshape(-1).float() for _, numbers in self._records for value in numbers.values]
+        each = iter(torch.cat(values).tolist())  # waits for the device: once a report, not once a step
+        for step, numbers in self._records:
+            loss = next(each)
+            terms = {name: next(each) for name in numbers.terms}
+            weighted = {name: next(each) for name in numbers.weighted}
+            made.right += next(each)
+            made.counted += next(each)
             if made.bad is None and not math.isfinite(loss):
                 made.bad = step
                 made.bad_terms = tuple(name for name, value in terms.items() if not math.isfinite(value))
@@ -183,12 +210,15 @@ class Trainee:
                     whole[name] = whole.get(name, 0.0) + value / made.steps
 
 
-def _detached(losses: Losses) -> Losses:
-    """The numbers without what they were computed from."""
-    raw, weighted = (
-        {name: term.detach() for name, term in terms.items()} for terms in (losses.terms, losses.weighted)
-    )
-    return Losses(losses.total.detach(), raw, weighted, losses.hits)
+def _given(batch: Batch, teacher: Signals | None) -> Given:
+    samples = torch.from_numpy(batch.draw.indices).to(batch.target.device, non_blocking=True)
+    return Given(batch.inputs, samples, batch.target, teacher)
+
+
+def _numbers(losses: Losses) -> Numbers:
+    """The numbers, without what they were computed from."""
+    values = (losses.total, *losses.terms.values(), *losses.weighted.values(), *losses.hits)
+    return Numbers(tuple(losses.terms), tuple(losses.weighted), tuple(value.detach() for value in values))
 
 
 def _knobs(section: MethodSection) -> dict[str, Any]:

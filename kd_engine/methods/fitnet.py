@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from kd_engine.errors import did_you_mean
 from kd_engine.knobs import Knobs, knob
-from kd_engine.methods import Method, MethodKnobs, Terms, full_precision, pair_taps
+from kd_engine.methods import Method, MethodKnobs, Terms, full_precision, one_hot, pair_taps
 from kd_engine.methods._features import Pair, have, nothing_common
 from kd_engine.methods._regressors import BatchNorm, Shape, as_map, regressor
 from kd_engine.signals import Shapes, Signals
@@ -173,8 +173,8 @@ def class_loss(logits: Tensor, teacher: Tensor, target: Tensor) -> Tensor:
     """Mean cross-entropy, nats, of logits (N, C) to the labels (N,), and to the softmax of the teacher's
     logits (N, C) where a label is withheld."""
     known = target != UNLABELLED
-    one_hot = F.one_hot(target.where(known, 0), logits.shape[-1]).to(logits.dtype)
-    return F.cross_entropy(logits, torch.where(known.unsqueeze(-1), one_hot, teacher.softmax(-1)))
+    right = one_hot(target.where(known, 0), logits.shape[-1]).to(logits.dtype)
+    return F.cross_entropy(logits, torch.where(known.unsqueeze(-1), right, teacher.softmax(-1)))
 
 
 def _is_map(shape: Shape) -> bool:

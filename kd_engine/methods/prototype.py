@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kd_engine.knobs import Knobs, knob
-from kd_engine.methods import MethodKnobs, Terms, full_precision
+from kd_engine.methods import MethodKnobs, Terms, full_precision, one_hot
 from kd_engine.methods._features import Pair, PairMethod, both_embeddings, exact_products
 from kd_engine.signals import Shapes, Signals
 
@@ -144,9 +144,9 @@ class Prototype(PairMethod):
     def _learn(self, rows: Tensor, labels: Tensor) -> None:
         """Let embeddings (N, D) with labels (N,) move the prototypes."""
         classes, k, _ = self.centres.shape
-        self._begin(rows, F.one_hot(labels, classes).to(rows.dtype))
+        self._begin(rows, one_hot(labels, classes).to(rows.dtype))
         distance = (rows.unsqueeze(1) - self.centres[labels]).square().sum(-1)  # (N, k)
-        joined = F.one_hot(labels * k + distance.argmin(1), classes * k).to(rows.dtype)
+        joined = one_hot(labels * k + distance.argmin(1), classes * k).to(rows.dtype)
         count, window = joined.sum(0), self.knobs.window
         members = self.members.flatten().clamp(max=window) + count
         centres = self.centres.flatten(0, 1)

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kd_engine.knobs import Knobs, knob
-from kd_engine.methods import Method, MethodKnobs, Terms, full_precision
+from kd_engine.methods import Method, MethodKnobs, Terms, full_precision, one_hot
 from kd_engine.signals import Shapes, Signals
 from kd_engine.tasks import UNLABELLED
 
@@ -86,7 +86,7 @@ class TfKd(Method):
         known = label != UNLABELLED
         correct, heat = self.knobs.correct, self.knobs.temperature
         other = (1 - correct) / (logits.shape[-1] - 1)
-        right = F.one_hot(label.clamp(min=0), logits.shape[-1]).to(logits.dtype)
+        right = one_hot(label.clamp(min=0), logits.shape[-1]).to(logits.dtype)
         if self.knobs.softening == "paper":
             virtual = math.log(other) + math.log(correct / other) * right
             logits, square = logits / heat, heat**2

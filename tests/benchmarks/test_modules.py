@@ -195,10 +195,11 @@ def test_without_a_gpu_its_figures_are_told_as_missing() -> None:
 
 
 def test_times_on_a_gpu_become_ratios() -> None:
-    times = {"floor": [0.9], "graphed": [0.5], "warm": [1.0], "reference": [12.0]}
+    times = {"floor": [0.9], "graphed": [0.5], "launched": [1.8], "warm": [1.0], "reference": [12.0]}
     faster, share = gpu.summed_up("here", times)
     assert (faster.value, faster.kept) == (12.0, "must")
     assert (share.value, share.kept) == (50.0, MISSED)
+    assert share.note == "kernel by kernel ÷ floor: 2.00×; ÷ replayed: 1.80×"
 
 
 def test_the_window_hands_over_latency_and_rate() -> None:

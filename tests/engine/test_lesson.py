@@ -188,7 +188,7 @@ def test_a_report_is_the_mean_over_its_steps_and_the_epoch_over_its_reports(stud
     for step in range(5):
         inputs, target = batch()
         made.learn(step, 0.01, a_batch(inputs, target), None)
-        losses.append(made._records[-1][1].total.item())
+        losses.append(made._records[-1][1].values[0].item())
         if step == 1:
             first = made.report()
     second = made.report()

@@ -191,7 +191,7 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> Steps:
     def record(self: Trainee, step: int, lr: float, batch: Batch, *rest: Any) -> None:
         learn(self, step, lr, batch, *rest)
         modes = {module.training for module in self.module.modules()}
-        made.append(Step(self.name, batch.target, lr, float(self._records[-1][1].total), modes == {True}))
+        made.append(Step(self.name, batch.target, lr, float(self._records[-1][1].values[0]), modes == {True}))
 
     monkeypatch.setattr(Trainee, "learn", record)
     return made

@@ -14,15 +14,19 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from kd_engine import events as e
+from kd_engine.answers import describe
 from kd_engine.commands import SetKnob
 from kd_engine.events import Event
 from kd_engine.recipe import Recipe, set_at
+from kd_engine.registry import find
 from kd_engine.session import Session
 from kd_engine.store import BEST, LAST, RunFolder
 
 TEMPERATURE = "stages.0.methods.0.temperature"
 KD_WEIGHT = "stages.0.methods.0.weight"
 LR = "stages.0.optimizer.lr"
+VIT = {"model": "vit-tiny", "depth": 2, "width": 16, "heads": 2, "patch": 8}
+MODELS: tuple[dict[str, Any], ...] = ({"model": "cnn", "width": 2}, {"model": "resnet8"}, VIT)
 PLAIN = {"name": "no KD", "label_weight": 1.0, "methods": []}
 PLAN = {"batch_size": 16, "snapshots": False}
 STEPS = 3  # in an epoch
@@ -64,6 +68,28 @@ def two_stages(teacher: Path | None = None, /, **changes: Any) -> Recipe:
     }
     made["stages"].insert(0, train)
     return Recipe.from_document(made)
+
+
+def teaching(method: str) -> dict[str, Any]:
+    """A recipe document with a method, used as its file says that it is: alone, after a first stage of its
+    own, or among peers; between the first two of `MODELS` that it can work between."""
+    plugin = find("methods", method)
+    stage = {**PLAN, "stage": "distill", "epochs": 1, "methods": [{"method": method}]}
+    if method == "dml":
+        stages = [{**stage, "stage": "mutual"}]
+    elif plugin.first_stage is None:
+        stages = [stage]
+    else:
+        first = {**stage, "label_weight": 0.0, "methods": [{"method": method, **plugin.first_stage}]}
+        stages = [first, stage if plugin.accompanies else {**stage, "methods": []}]
+    for model in MODELS:
+        made = document(stages=stages, student=model)
+        made["teacher"] = model if plugin.needs_teacher else None
+        if method == "multi-teacher":
+            made["more_teachers"] = [model]
+        if not describe(made)["problems"]:
+            return made
+    raise AssertionError(f"{method}: works between no two models")
 
 
 def finish(session: Iterable[Event]) -> list[Event]:

@@ -18,12 +18,11 @@ import torch
 
 from kd_engine import checkpoint, graft, thread_count
 from kd_engine import events as e
-from kd_engine.backend import Backend, reseed, set_threads, undisturbing
-from kd_engine.batches import Batch
+from kd_engine.backend import Backend, set_threads, undisturbing
 from kd_engine.checkpoint import Change, Checkpoint
 from kd_engine.classroom import Alumnus, Classroom
 from kd_engine.commands import Command
-from kd_engine.data import labelled_plan, plan
+from kd_engine.data import plan
 from kd_engine.errors import StoreError
 from kd_engine.events import Event
 from kd_engine.failures import explain
@@ -31,11 +30,11 @@ from kd_engine.final import final_figures
 from kd_engine.fitting import deep_problems, require
 from kd_engine.gallery import Gallery
 from kd_engine.journal import Journal
+from kd_engine.lockstep import Lockstep
 from kd_engine.models import count_parameters
 from kd_engine.optim import rate_factor
 from kd_engine.recipe import Recipe
 from kd_engine.schedules import Clock
-from kd_engine.signals import Signals, together
 from kd_engine.standing import Standing
 from kd_engine.steering import Mailbox, Steering, Stopped
 from kd_engine.store import ENVIRONMENT, RESUME, RunFolder, Store, assistant_file
@@ -280,23 +279,20 @@ class Session:
         return bool(after) and after[0].more.get("taught_by") == "previous"
 
     def _epoch(self, steps: int) -> Events:
-        now, stage, data = self._now, self._now.stage, self._room.data
-        epoch, first, seed = now.at.epoch, now.at.batch, now.recipe.seed
-        train = self._room.batches("train")
-        draws = plan(len(data.train), stage.batch_size, epoch, seed, data.views)
-        fair = (
-            labelled_plan(data.labelled, steps, stage.batch_size, epoch, seed, data.views)
-            if self._apart()
-            else []
-        )
-        with closing(train.stream(draws[first:])) as batches, closing(train.stream(fair[first:])) as labelled:
+        now, stage = self._now, self._now.stage
+        epoch, first = now.at.epoch, now.at.batch
+        lockstep = Lockstep(now, self._room, self._taught_by)
+        with closing(lockstep.batches(steps)) as batches:
             for done in range(first, steps):
                 yield from self._steering.between_steps()
                 if now.at.batch != done or now.at.epoch != epoch:
                     return  # gone back to the last checkpoint, after a loss that was no number
                 rate = rate_factor(stage.schedule, epoch * steps + done, stage.epochs * steps, steps)
                 clock = Clock(epoch + (done + 1) / steps, (epoch * steps + done + 1) / (stage.epochs * steps))
-                self._step(rate, clock, next(batches), next(labelled) if fair else None)
+                batch, labelled = next(batches)
+                lockstep.step(rate, clock, batch, labelled)
+                self._journal.images += len(batch.target)
+                self._steering.step_made()
                 if self._journal.due():
                     yield from self._steering.report()
                 if done + 1 < steps and time.monotonic() - self._saved_at > CHECKPOINT_S:
@@ -306,42 +302,6 @@ class Session:
             yield from self._steering.between_steps()
         else:
             yield from self._end_epoch()
-
-    def _step(self, rate: float, clock: Clock, batch: Batch, labelled: Batch | None) -> None:
-        """One optimizer step of every student, on one pass of the teacher. labelled: the batch of those who
-        learn from labels alone, where some labels are withheld."""
-        now, lay_out = self._now, self._room.backend.lay_out
-        lr = rate * now.lr
-        batch = batch._replace(inputs=lay_out(batch.inputs))
-        teacher = None
-        if self._taught_by is not None and any(
-            student.lesson.needs_teacher and not student.learner.peer for student in now.students
-        ):
-            teacher = self._taught_by.signals(batch)
-        peers = self._hear_peers(batch)
-        for student in now.students:
-            reseed(now.recipe.seed, "step", now.at.step)
-            if student.learner.labels_only and labelled is not None:
-                alone = labelled._replace(inputs=lay_out(labelled.inputs))
-                student.learn(now.at.step, lr, alone, None, clock)
-            elif student.name in peers:
-                others = [said for name, said in peers.items() if name != student.name]
-                student.learn(now.at.step, lr, batch, together(others), clock, peers[student.name])
-            else:
-                student.learn(now.at.step, lr, batch, teacher, clock)
-        now.at.batch += 1
-        now.at.step += 1
-        self._journal.images += len(batch.target)
-        self._steering.step_made()
-
-    def _hear_peers(self, batch: Batch) -> dict[str, Signals]:
-        """What those who teach each other say, by name, before any of them takes the step."""
-        said = {}
-        for student in self._now.students:
-            if student.learner.peer:
-                reseed(self._now.recipe.seed, "step", self._now.at.step, student.name)
-                said[student.name] = student.hear(batch)
-        return said
 
     def _end_epoch(self) -> Events:
         now, stage = self._now, self._now.stage
@@ -435,8 +395,3 @@ class Session:
     def _say_unless_stopped(self, event: Event) -> Event:
         self._mail.stop_if_asked()
         return self._say(event)
-
-    def _apart(self) -> bool:
-        """Whether some student learns from batches of its own: from labels alone where some are withheld."""
-        labels_only = any(student.learner.labels_only for student in self._now.students)
-        return labels_only and not self._room.data.labelled.all()

@@ -550,7 +550,7 @@ def test_lots_differ_from_step_to_step(
     teacher: Path, tmp_path: Path, steps: Steps, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With a learning rate of zero and one and the same batch, only the lots can change the loss."""
-    monkeypatch.setattr("kd_engine.session.plan", lambda *_: [Draw(np.arange(16), np.zeros(16, int))] * 3)
+    monkeypatch.setattr("kd_engine.lockstep.plan", lambda *_: [Draw(np.arange(16), np.zeros(16, int))] * 3)
     still = {"name": "sgd", "lr": 0.0, "momentum": 0.0}
     tiny.run(tiny.recipe(teacher, stages__0__optimizer=still, stages__0__epochs=1), tmp_path)
     assert len({step.loss for step in steps}) == 3

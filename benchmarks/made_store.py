@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from kd_engine import events as e
-from kd_engine.recipe import read_document, set_at
+from kd_engine.document import read_document, set_at
 from kd_engine.store import EVENTS, RECIPE, SUMMARY, RunFolder
 from kd_gui import screenshots
 

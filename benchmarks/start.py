@@ -31,8 +31,8 @@ from PySide6.QtWidgets import QWidget
 from benchmarks.figures import Figure, hand_over, over, parser
 from kd_engine import events as e
 from kd_engine import remote
+from kd_engine.document import read_document
 from kd_engine.events import STUDENT, Event
-from kd_engine.recipe import read_document
 from kd_gui.app import application, settings_aside
 from kd_gui.collector import Collector
 from kd_gui.log import Log

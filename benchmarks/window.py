@@ -27,8 +27,8 @@ from PySide6.QtCore import QCoreApplication, QEvent, QObject, QTimer
 from benchmarks import figures
 from benchmarks.figures import Figure, over
 from kd_engine import commands, remote
+from kd_engine.document import read_document, set_at
 from kd_engine.events import STUDENT, StepDone
-from kd_engine.recipe import read_document, set_at
 
 ASK = QEvent.Type(QEvent.registerEventType())
 EVERY_S = 0.01

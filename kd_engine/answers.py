@@ -20,12 +20,13 @@ from kd_engine.classroom import Classroom
 from kd_engine.commands import AskProbe
 from kd_engine.deploy import load_model
 from kd_engine.disk import replacing, told
+from kd_engine.document import complete
 from kd_engine.errors import KdError, RecipeError
 from kd_engine.events import STUDENT, KnobChanged
 from kd_engine.exporters import Exporter
 from kd_engine.final import EVALUATION
 from kd_engine.gallery import Gallery, keep
-from kd_engine.recipe import ModelSection, Recipe, complete
+from kd_engine.recipe import ModelSection, Recipe
 from kd_engine.registry import find
 from kd_engine.store import BEST, ENVIRONMENT, LAST, RunFolder, Store
 

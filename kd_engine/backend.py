@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from kd_engine.errors import KdError
-from kd_engine.recipe import HardwareKnobs
+from kd_engine.recipe_knobs import HardwareKnobs
 from kd_engine.replay import CudaRecorder, Recorder
 
 T = TypeVar("T")

@@ -21,6 +21,7 @@ from typing import Any
 from kd_engine import paths, registry
 from kd_engine.errors import KdError, did_you_mean
 from kd_engine.knobs import Knob, Knobs, knobs_of
+from kd_engine.recipe_knobs import OPTIMIZERS, SCHEDULES
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,6 @@ def cached() -> Catalog | None:
 
 def build() -> Catalog:
     """The catalog, from the plug-ins themselves."""
-    from kd_engine import recipe  # recipe reads catalogs, so it is imported late here
     from kd_engine.methods import FAMILIES  # imports torch
 
     entries: list[Entry] = []
@@ -134,7 +134,7 @@ def build() -> Catalog:
         entries += [_describe(kind, plugin) for plugin in found.plugins.values()]
         broken += [vars(b) for b in found.broken]
     entries += [Entry("families", name, name, text, ()) for name, text in FAMILIES.items()]
-    for kind, classes in (("optimizers", recipe.OPTIMIZERS), ("schedules", recipe.SCHEDULES)):
+    for kind, classes in (("optimizers", OPTIMIZERS), ("schedules", SCHEDULES)):
         entries += [_describe_knobs(kind, name, knobs) for name, knobs in classes.items()]
     return Catalog(tuple(entries), tuple(broken))
 

@@ -13,9 +13,11 @@ from typing import Any
 
 from kd_engine import conflicts, paths
 from kd_engine.catalog import Catalog
+from kd_engine.document import VERSION
 from kd_engine.errors import Problem, did_you_mean, shown
 from kd_engine.knobs import Knob, check_knobs, knobs_of
-from kd_engine.recipe import VERSION, DataKnobs, HardwareKnobs, Recipe, RecipeKnobs
+from kd_engine.recipe import Recipe
+from kd_engine.recipe_knobs import DataKnobs, HardwareKnobs, RecipeKnobs
 
 
 def check(document: Mapping[str, Any], catalog: Catalog) -> list[Problem]:

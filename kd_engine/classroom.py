@@ -21,7 +21,8 @@ from kd_engine.cached import CachedTeacher
 from kd_engine.data import Data, PartName
 from kd_engine.errors import KdError
 from kd_engine.events import STUDENT
-from kd_engine.recipe import DataKnobs, DataSection, MethodSection, ModelSection, Recipe
+from kd_engine.recipe import DataSection, MethodSection, ModelSection, Recipe
+from kd_engine.recipe_knobs import DataKnobs
 from kd_engine.registry import find
 from kd_engine.stages import Learner, Stage
 from kd_engine.taps import measure

@@ -18,12 +18,13 @@ from typing import Annotated, Any
 import typer
 
 from kd_engine import catalog as catalogs
-from kd_engine import recipe as recipes
 from kd_engine import report
 from kd_engine.check import check as check_recipe
 from kd_engine.cli_follow import FAILED, INTERRUPTED, WRONG, follow
 from kd_engine.cli_options import JsonOption, RecipeArgument, RunsOption, SetOption, app, document_of
+from kd_engine.document import parse_change
 from kd_engine.errors import KdError, Problem, RecipeError, shown
+from kd_engine.recipe import Recipe
 from kd_engine.store import EVENTS, Store
 from kd_engine.threads import wait_asleep
 
@@ -73,7 +74,7 @@ def run(
     if not set_ and _is_run(recipe):
         follow(Session.repeat(recipe, runs), jsonl)
     else:
-        follow(Session(recipes.Recipe.from_document(document_of(recipe, set_)), runs), jsonl)
+        follow(Session(Recipe.from_document(document_of(recipe, set_)), runs), jsonl)
 
 
 @app.command()
@@ -259,7 +260,7 @@ def _evaluation(data: str, changes: Iterable[str]) -> dict[str, Any]:
     """`model` (its knobs) and `data` (a section) as --data and --set ask."""
     document: dict[str, Any] = {"model": {}, "data": _data_section(data)}
     for text in changes:
-        path, value = recipes.parse_change(text)
+        path, value = parse_change(text)
         section, _, knob = path.partition(".")
         if section not in document or not knob or "." in knob or path == "data.dataset":
             raise RecipeError([Problem(path, "expected model.KNOB=VALUE or data.KNOB=VALUE")])

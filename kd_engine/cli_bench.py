@@ -16,8 +16,9 @@ from kd_engine import report
 from kd_engine.cli_follow import FAILED, INTERRUPTED, interrupts
 from kd_engine.cli_options import RecipeArgument, RunsOption, SetOption, app, document_of
 from kd_engine.disk import replacing
+from kd_engine.document import set_at
 from kd_engine.errors import Problem, RecipeError
-from kd_engine.recipe import Recipe, set_at
+from kd_engine.recipe import Recipe
 from kd_engine.store import Store
 from kd_engine.summary import duration
 

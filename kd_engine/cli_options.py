@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from kd_engine import recipe as recipes
+from kd_engine.document import parse_change, preset_files, read_document, set_at
 from kd_engine.errors import Problem, RecipeError
 
 app = typer.Typer(
@@ -36,18 +36,16 @@ SetOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Plain JSON instead of a table.")]
 RecipeArgument = Annotated[
     str,
-    typer.Argument(
-        metavar="RECIPE", help=f"A recipe file, or a preset: {', '.join(recipes.preset_files())}."
-    ),
+    typer.Argument(metavar="RECIPE", help=f"A recipe file, or a preset: {', '.join(preset_files())}."),
 ]
 
 
 def document_of(recipe: str, changes: list[str] | None) -> dict[str, Any]:
-    document = recipes.read_document(recipe)
+    document = read_document(recipe)
     for text in changes or ():
-        path, value = recipes.parse_change(text)
+        path, value = parse_change(text)
         try:
-            recipes.set_at(document, path, value)
+            set_at(document, path, value)
         except (IndexError, ValueError, TypeError, AttributeError):
             raise RecipeError([Problem(path, "no such place in the recipe")]) from None
     return document

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 
 from kd_engine.checkpoint import Checkpoint, Progress
-from kd_engine.recipe import Recipe, StageSection, get_at
+from kd_engine.document import get_at
+from kd_engine.recipe import Recipe, StageSection
 from kd_engine.trainee import Trainee
 
 

@@ -19,12 +19,12 @@ from kd_engine.checkpoint import Change
 from kd_engine.classroom import Classroom
 from kd_engine.commands import AskProbe, Command, Continue, Pause, SetKnob, StepOnce, Stop
 from kd_engine.data import plan
+from kd_engine.document import get_at, live_knobs, set_at
 from kd_engine.errors import KdError, StoreError
 from kd_engine.events import Event
 from kd_engine.failures import cause_of_nan
 from kd_engine.gallery import Gallery, keep
 from kd_engine.journal import Journal
-from kd_engine.recipe import get_at, live_knobs, set_at
 from kd_engine.standing import Standing
 from kd_engine.trainee import Report, Trainee
 

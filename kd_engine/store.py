@@ -20,8 +20,9 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from kd_engine import paths, recipe
+from kd_engine import paths
 from kd_engine.disk import refused, remove, replacing, told
+from kd_engine.document import VERSION
 from kd_engine.errors import StoreError, did_you_mean
 from kd_engine.events import Event
 from kd_engine.run_log import RunLog, parsed
@@ -87,17 +88,17 @@ class RunFolder:
 
     def recipe(self) -> dict[str, Any]:
         """The recipe as a document. StoreError when it is missing, broken, or from a newer version."""
-        document = self.read_json(RECIPE)
-        if document is None:
+        found = self.read_json(RECIPE)
+        if found is None:
             raise StoreError(f"{self.folder}: not a run: no readable {RECIPE} in it.")
-        version = document.get("version")
-        if isinstance(version, int) and version > recipe.VERSION:
+        version = found.get("version")
+        if isinstance(version, int) and version > VERSION:
             raise StoreError(
                 f"{self.name}: made by a newer version of kd-studio (recipe version {version}, this "
-                f"one reads {recipe.VERSION}).",
+                f"one reads {VERSION}).",
                 "Update kd-studio to open it; nothing in it was changed.",
             )
-        return document
+        return found
 
     def read_json(self, name: str) -> dict[str, Any] | None:
         """A JSON file's object, or None when it is absent or not readable as one."""

@@ -11,10 +11,11 @@ from torch import nn
 
 from kd_engine.backend import Backend
 from kd_engine.batches import Batch
+from kd_engine.document import get_at
 from kd_engine.lesson import LABEL, Lesson, Losses, term_names
 from kd_engine.methods import Method, create
 from kd_engine.optim import make_optimizer, set_rate
-from kd_engine.recipe import MethodSection, NamedSection, get_at
+from kd_engine.recipe import MethodSection, NamedSection
 from kd_engine.replay import Given, Numbers, Replay
 from kd_engine.schedules import END, Clock
 from kd_engine.signals import Shapes, Signals

@@ -16,9 +16,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from kd_engine import events as e
+from kd_engine.document import preset_files, read_document
 from kd_engine.errors import KdError
 from kd_engine.events import STUDENT, Event
-from kd_engine.recipe import preset_files, read_document
 from kd_engine.remote import Answer, Engine, Gone
 
 FORMAT = "safetensors"

@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kd_engine import events as e
+from kd_engine.document import preset_files, read_document
 from kd_engine.events import Event
-from kd_engine.recipe import Recipe, preset_files, read_document
+from kd_engine.recipe import Recipe
 from kd_engine.store import RunFolder
 
 if TYPE_CHECKING:

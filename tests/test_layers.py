@@ -27,6 +27,8 @@ LIGHT = (
     "paths",
     "threads",
     "recipe",
+    "recipe_knobs",
+    "document",
     "check",
     "conflicts",
     "cli_options",

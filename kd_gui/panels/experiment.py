@@ -12,7 +12,7 @@ from PySide6.QtWidgets import QFrame, QScrollArea, QVBoxLayout, QWidget
 
 from kd_engine.errors import Problem
 from kd_engine.knobs import Knob, knobs_of
-from kd_engine.recipe import DataKnobs, HardwareKnobs
+from kd_engine.recipe_knobs import DataKnobs, HardwareKnobs
 from kd_gui.forms.facts import data_line, model_line, model_tip, role_words
 from kd_gui.forms.methods import MethodsPane
 from kd_gui.forms.pane import KnobsPane, Pane

@@ -11,8 +11,8 @@ from typing import Any
 
 from PySide6.QtWidgets import QPushButton, QVBoxLayout, QWidget
 
+from kd_engine.document import LiveKnob
 from kd_engine.errors import Problem
-from kd_engine.recipe import LiveKnob
 from kd_gui.forms.field import Field
 from kd_gui.forms.fields import field_for
 from kd_gui.forms.pane import Slot

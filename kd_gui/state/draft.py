@@ -16,8 +16,8 @@ from PySide6.QtGui import QUndoCommand, QUndoStack
 
 from kd_engine.catalog import Catalog
 from kd_engine.check import check
+from kd_engine.document import LiveKnob, complete, get_at, live_knobs, preset_files, read_document
 from kd_engine.errors import KdError, Problem, RecipeError
-from kd_engine.recipe import LiveKnob, complete, get_at, live_knobs, preset_files, read_document
 from kd_gui.state import edits
 from kd_gui.state.edits import Document
 

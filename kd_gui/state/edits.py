@@ -11,8 +11,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kd_engine.catalog import Catalog
+from kd_engine.document import get_at, set_at
 from kd_engine.knobs import knobs_of
-from kd_engine.recipe import DataKnobs, get_at, set_at
+from kd_engine.recipe_knobs import DataKnobs
 
 Document = dict[str, Any]
 NO_KD = "no KD"  # the rival that learns from labels alone

@@ -10,7 +10,7 @@ from typing import Any
 
 from kd_engine.catalog import Catalog, Entry
 from kd_engine.knobs import Knob, knobs_of
-from kd_engine.recipe import OPTIMIZERS, SCHEDULES
+from kd_engine.recipe_knobs import OPTIMIZERS, SCHEDULES
 
 
 def catalog() -> Catalog:

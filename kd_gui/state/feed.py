@@ -17,8 +17,8 @@ import numpy as np
 from PySide6.QtCore import QObject, Signal
 
 from kd_engine import events as e
+from kd_engine.document import get_at, set_at
 from kd_engine.events import STUDENT, Event
-from kd_engine.recipe import get_at, set_at
 from kd_gui.state.clock import Clock
 from kd_gui.state.curves import Floats
 from kd_gui.state.markers import Marker, Markers

@@ -10,8 +10,8 @@ from typing import Any
 from PySide6.QtCore import QObject, QTimer
 
 from kd_engine.commands import Command, SetKnob
+from kd_engine.document import live_knobs, set_at
 from kd_engine.events import Event, KnobChanged, RunResumed, RunStarted
-from kd_engine.recipe import live_knobs, set_at
 from kd_gui.state.draft import Draft
 
 EVERY_MS = 80

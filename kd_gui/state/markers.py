@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from kd_engine.document import get_at
 from kd_engine.events import KnobChanged
-from kd_engine.recipe import get_at
 
 ONE_DRAG_S = 1.0  # changes of one knob that follow each other so closely are one movement of a hand
 

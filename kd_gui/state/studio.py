@@ -17,9 +17,9 @@ from PySide6.QtCore import QObject, Signal
 from kd_engine import commands as c
 from kd_engine import events as e
 from kd_engine.catalog import Catalog
+from kd_engine.document import read_document
 from kd_engine.errors import KdError
 from kd_engine.events import Event
-from kd_engine.recipe import read_document
 from kd_engine.remote import Answer, Gone, Message, Ready
 from kd_engine.store import LAST, RunFolder, Store
 from kd_gui.engine_thread import Engine, EngineThread

@@ -10,9 +10,9 @@ from typing import Any
 from PySide6.QtCore import QObject, QSettings
 
 from kd_engine import events as e
+from kd_engine.document import get_at
 from kd_engine.errors import KdError, Problem
 from kd_engine.events import Event
-from kd_engine.recipe import get_at
 from kd_engine.store import Store
 from kd_gui.state import wording
 from kd_gui.state.notices import Notices, Offer, Post

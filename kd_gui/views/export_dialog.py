@@ -25,7 +25,7 @@ from PySide6.QtWidgets import (
 )
 
 from kd_engine.catalog import Entry
-from kd_engine.recipe import get_at
+from kd_engine.document import get_at
 from kd_gui.state import wording
 from kd_gui.theme import font
 from kd_gui.theme.widgets import GAP, Caption, IconButton, Text, set_tone, with_role

@@ -18,8 +18,8 @@ from kd_engine import registry
 from kd_engine.catalog import Catalog
 from kd_engine.check import check
 from kd_engine.commands import SetKnob
+from kd_engine.document import live_knobs
 from kd_engine.errors import KdError
-from kd_engine.recipe import live_knobs
 from kd_engine.session import Session
 from tests.engine import tiny
 

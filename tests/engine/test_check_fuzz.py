@@ -13,8 +13,9 @@ import pytest
 from kd_engine import catalog as catalogs
 from kd_engine.catalog import Catalog
 from kd_engine.check import check
+from kd_engine.document import live_knobs, read_document
 from kd_engine.errors import Problem, RecipeError
-from kd_engine.recipe import Recipe, live_knobs, read_document
+from kd_engine.recipe import Recipe
 
 ODD: tuple[Any, ...] = (
     None,

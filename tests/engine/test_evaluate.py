@@ -22,7 +22,7 @@ from kd_engine.commands import AskProbe
 from kd_engine.evaluate import against_teacher, at_rest, cost, gaps, latency, pace, predict, working_memory
 from kd_engine.gallery import Gallery
 from kd_engine.models import count_parameters, create
-from kd_engine.recipe import HardwareKnobs
+from kd_engine.recipe_knobs import HardwareKnobs
 from kd_engine.session import Session
 from kd_engine.store import RunFolder
 from kd_engine.summary import closing_line, summarise

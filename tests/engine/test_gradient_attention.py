@@ -16,7 +16,7 @@ from kd_engine.lesson import Lesson
 from kd_engine.methods import Method, create
 from kd_engine.models import create as create_model
 from kd_engine.models import taps_of
-from kd_engine.recipe import HardwareKnobs
+from kd_engine.recipe_knobs import HardwareKnobs
 from kd_engine.sensitivity import GRADIENT, believed, sensitivity
 from kd_engine.signals import Signals
 from kd_engine.taps import measure

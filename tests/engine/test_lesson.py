@@ -18,7 +18,8 @@ from kd_engine.lesson import LABEL, Lesson, term_names
 from kd_engine.methods import Method, create
 from kd_engine.models import create as create_model
 from kd_engine.models import taps_of
-from kd_engine.recipe import HardwareKnobs, MethodSection, NamedSection, SgdKnobs
+from kd_engine.recipe import MethodSection, NamedSection
+from kd_engine.recipe_knobs import HardwareKnobs, SgdKnobs
 from kd_engine.signals import Shapes, Signals
 from kd_engine.stages import Learner
 from kd_engine.taps import Reader, measure

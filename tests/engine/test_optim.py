@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from kd_engine.optim import make_optimizer, milestones, rate_factor, set_rate
-from kd_engine.recipe import OPTIMIZERS, SCHEDULES, NamedSection
+from kd_engine.recipe import NamedSection
+from kd_engine.recipe_knobs import OPTIMIZERS, SCHEDULES
 
 
 def section(name: str, **settings: Any) -> NamedSection:

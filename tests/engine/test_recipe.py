@@ -14,19 +14,11 @@ import pytest
 from kd_engine import catalog as catalogs
 from kd_engine.catalog import Catalog
 from kd_engine.check import check
+from kd_engine.document import complete, get_at, live_knobs, parse_change, preset_files, read_document, set_at
 from kd_engine.errors import RecipeError
 from kd_engine.knobs import knobs_of
-from kd_engine.recipe import (
-    DataKnobs,
-    Recipe,
-    complete,
-    get_at,
-    live_knobs,
-    parse_change,
-    preset_files,
-    read_document,
-    set_at,
-)
+from kd_engine.recipe import Recipe
+from kd_engine.recipe_knobs import DataKnobs
 from tests.engine import tiny
 
 SMALLEST = {"data": {"dataset": "digits"}, "student": {"model": "cnn"}, "stages": [{"stage": "train"}]}

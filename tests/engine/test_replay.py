@@ -16,7 +16,8 @@ from kd_engine.classroom import Classroom
 from kd_engine.commands import AskProbe, Stop
 from kd_engine.data import plan
 from kd_engine.errors import KdError
-from kd_engine.recipe import HardwareKnobs, Recipe
+from kd_engine.recipe import Recipe
+from kd_engine.recipe_knobs import HardwareKnobs
 from kd_engine.registry import discover
 from kd_engine.replay import BEFORE, Given, Numbers, Reads, Replay, Watched
 from kd_engine.schedules import Clock, between

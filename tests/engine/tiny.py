@@ -16,8 +16,9 @@ from torch import Tensor
 from kd_engine import events as e
 from kd_engine.answers import describe
 from kd_engine.commands import SetKnob
+from kd_engine.document import set_at
 from kd_engine.events import Event
-from kd_engine.recipe import Recipe, set_at
+from kd_engine.recipe import Recipe
 from kd_engine.registry import find
 from kd_engine.session import Session
 from kd_engine.store import BEST, LAST, RunFolder

@@ -16,7 +16,7 @@ import pytest
 from PySide6.QtCore import QSettings, Qt
 from pytestqt.qtbot import QtBot
 
-from kd_engine.recipe import read_document
+from kd_engine.document import read_document
 from kd_engine.remote import Engine
 from kd_gui.app import application, restore
 from kd_gui.log import Log

@@ -9,7 +9,8 @@ import pytest
 
 from kd_engine import catalog as catalogs
 from kd_engine.catalog import Catalog
-from kd_engine.recipe import Recipe, complete, preset_files, read_document
+from kd_engine.document import complete, preset_files, read_document
+from kd_engine.recipe import Recipe
 from kd_gui.panels.experiment import ExperimentPanel
 from kd_gui.state.draft import Draft
 from tests.gui.hosting import show_inside

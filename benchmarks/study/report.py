@@ -42,6 +42,7 @@ def write(cells: Mapping[str, Mapping[str, Any]], docs: Path = DOCS) -> None:
         if PLAIN in settings[setting]:
             page.append(_setting(setting, settings[setting], recipes[setting], docs / "study"))
     page.append(_against_the_literature(settings))
+    page.append(_at_another_rate(settings, docs / "study" / "rates.json"))
     remarks = docs / "study" / "remarks.md"
     page.append(remarks.read_text(encoding="utf-8") if remarks.exists() else "")
     (docs / "study.md").write_text("\n".join(page).rstrip() + "\n", encoding="utf-8")
@@ -167,6 +168,43 @@ def _against_the_literature(settings: Mapping[str, Mapping[str, Figures]]) -> st
             "the best). Only the order can be "
             f"compared: Spearman's rank correlation is {agreement:+.2f} over {len(common)} students.\n",
             "| method | here, % | published, % |\n|---|---|---|",
+            *rows,
+            "",
+        )
+    )
+
+
+def _at_another_rate(settings: Mapping[str, Mapping[str, Figures]], file: Path) -> str:
+    """Some contenders at a lower learning rate beside the study's; see benchmarks.study.rates."""
+    if not file.exists():
+        return ""
+    told = json.loads(file.read_text(encoding="utf-8"))
+    slow = {
+        name: {
+            int(seed): {"status": "done", "top1": top1} for seed, top1 in by_seed.items() if top1 is not None
+        }
+        for name, by_seed in told["top1"].items()
+    }
+    fast = {
+        name: {seed: settings["scenes"][name][seed] for seed in by_seed if seed in settings["scenes"][name]}
+        for name, by_seed in slow.items()
+    }
+    rows = [
+        f"| {name} | "
+        + " | ".join(
+            f"{_spread(of[name], 'top1')} | {_told(_gain(of[name], of[PLAIN])) if name != PLAIN else ''}"
+            for of in (fast, slow)
+        )
+        + " |"
+        for name in sorted(slow, key=lambda name: -_mean(slow[name], "top1"))
+    ]
+    seeds = len(slow[PLAIN])
+    return "\n".join(
+        (
+            "## scenes at a lower learning rate\n",
+            f"Those that trail on scenes, at a learning rate of {told['lr']} and at the study's of 0.05; "
+            f"{seeds} seeds; all else is the same (`python -m benchmarks.study.rates`).\n",
+            f"| method | at 0.05 | over plain | at {told['lr']} | over plain |\n|---|---|---|---|---|",
             *rows,
             "",
         )

@@ -19,7 +19,7 @@ def run_all(todo: list[Cell], files: Mapping[str, str], jobs: int, before: Mappi
     differ."""
     started, differing = time.monotonic(), 0
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(jobs, context, initializer=_alone) as pool:
+    with ProcessPoolExecutor(jobs, context, initializer=alone) as pool:
         waiting = {pool.submit(run_cell, cell, dict(files)): cell for cell in todo}
         for count, future in enumerate(as_completed(waiting), 1):
             cell, told = waiting[future], future.result()
@@ -72,8 +72,8 @@ def _timeless(figures: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in figures.items() if name != "seconds"}
 
 
-def _alone() -> None:
-    """A worker computes on one thread, as the recipes say, and ends with the one who waits for it."""
+def alone() -> None:
+    """The start of a worker: it computes on one thread, as recipes say, and ends with who waits for it."""
     import torch
 
     torch.set_num_threads(1)

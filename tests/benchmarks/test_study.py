@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from benchmarks.study import report, run
+from benchmarks.study import rates, report, run
 from benchmarks.study.cells import PLAIN, Cell, cells, placed
 from kd_engine import catalog, models
 from kd_engine.check import check
@@ -68,7 +68,7 @@ def test_a_cell_runs_in_a_process_of_its_own_and_gives_the_same_figures_again() 
     assert run.run_all([small], {}, 1, {small.name: {"figures": other}}) == 1
 
 
-def made_up(tmp_path: Path) -> str:
+def made_up(tmp_path: Path, setting: str = "digits") -> str:
     """The page of: kd 10 points over plain at each of three seeds, at 5 under, hint not a number once."""
     found: dict[str, dict[str, Any]] = {}
     tops = {
@@ -77,20 +77,20 @@ def made_up(tmp_path: Path) -> str:
         "at": (0.45, 0.47, 0.49),
         "fitnet": (0.5, 0.5),
     }
-    base = next(cell for cell in FIRST_SEED if cell.name == "digits/plain/0")
+    base = next(cell for cell in FIRST_SEED if cell.name == f"{setting}/plain/0")
     for contender, values in tops.items():
         for seed, top1 in enumerate(values):
             figures = {"status": "done", "top1": top1, "best": top1, "agreement": top1, "teacher": 0.9}
-            found[f"digits/{contender}/{seed}"] = {
-                "setting": "digits",
+            found[f"{setting}/{contender}/{seed}"] = {
+                "setting": setting,
                 "contender": contender,
                 "seed": seed,
                 "recipe": base.recipe,
                 "figures": {**figures, "curve": [0.1, top1]},
             }
     lost = {"status": "nan", "curve": [0.1]}
-    found["digits/fitnet/2"] = {**found["digits/fitnet/1"], "seed": 2, "figures": lost}
-    (tmp_path / "study").mkdir()
+    found[f"{setting}/fitnet/2"] = {**found[f"{setting}/fitnet/1"], "seed": 2, "figures": lost}
+    (tmp_path / "study").mkdir(exist_ok=True)
     (tmp_path / "study" / "pull.json").write_text(json.dumps({"digits": {"kd": 2.5}}))
     (tmp_path / "study" / "remarks.md").write_text("## What to make of it\n")
     report.write(found, tmp_path)
@@ -107,6 +107,28 @@ def test_the_page_tells_gains_spreads_and_what_broke(tmp_path: Path) -> None:
     assert "Clearly worse: at." in page
     assert "fitnet (1 of 3)" in page
     assert page.rstrip().endswith("## What to make of it")
+
+
+def test_the_page_has_the_lower_learning_rate_beside_the_studys(tmp_path: Path) -> None:
+    (tmp_path / "study").mkdir()
+    rates_there = {"lr": 0.01, "top1": {PLAIN: {"0": 0.4, "1": 0.4}, "kd": {"0": 0.5, "1": 0.6, "2": None}}}
+    (tmp_path / "study" / "rates.json").write_text(json.dumps(rates_there))
+    page = made_up(tmp_path, "scenes")
+    assert "| kd | 61.0 ± 1.4 | **+10.0** (+10.0 to +10.0) | 55.0 ± 7.1 | +15.0 (-48.5 to +78.5) |" in page
+    assert "| plain | 51.0 ± 1.4 |  | 40.0 ± 0.0 |  |" in page
+
+
+def test_the_lower_rate_is_tried_where_the_study_has_a_cell_to_compare_with() -> None:
+    slowed = {(cell.contender, cell.seed): cell.recipe for cell in rates.slowed()}
+    assert len(slowed) == len(rates.WHO) * rates.SEEDS
+    for cell in cells():
+        if cell.setting == "scenes" and (cell.contender, cell.seed) in slowed:
+            faster = slowed.pop((cell.contender, cell.seed))
+            (stage,) = faster["stages"]
+            assert stage["optimizer"]["lr"] == rates.RATE < cell.recipe["stages"][0]["optimizer"]["lr"]
+            stage["optimizer"]["lr"] = cell.recipe["stages"][0]["optimizer"]["lr"]
+            assert faster == cell.recipe
+    assert not slowed
 
 
 def test_the_pictures_are_drawn(tmp_path: Path) -> None:

@@ -42,6 +42,8 @@ FIRST_S = 5.0  # for each number once: no further one begins after
 ROUNDS = 3  # of a step with each number,
 LIMIT_S = 1.5  # where they take no longer,
 BUDGET_S = 0.3  # and more where they are as short as that
+CALM = 0.9  # of the time of a step on one thread is a core's: with less, others want the cores
+CALM_S = 0.05  # for which that is looked at, or one step
 PATIENCE_S = 10.0  # for another process that measures
 
 log = logging.getLogger("kd_engine")
@@ -50,13 +52,16 @@ Step = Callable[[], object]
 
 @dataclass(frozen=True)
 class Choice:
-    """What was chosen. ms: of a step by number of threads, milliseconds. kept: it was measured before."""
+    """What was chosen. ms: of a step by number of threads, milliseconds; empty where the machine was too busy
+    to measure. kept: it was measured before."""
 
     threads: int
     ms: Mapping[int, float]
     kept: bool = False
 
     def __str__(self) -> str:
+        if not self.ms:
+            return f"{_number(self.threads)}, torch's own choice: the machine is too busy to measure another."
         told = ", ".join(
             f"{count} ({ms:{',.0f' if ms >= 100 else '.3g'}} ms{' a step' if i == 0 else ''})"
             for i, (count, ms) in enumerate(self._sorted)
@@ -94,8 +99,11 @@ def choose(room: Classroom, student: Model) -> Choice | None:
 
     def measured() -> Choice:
         chosen = student if section == room.section(0) else room.student(stage)
+        step = training_step(chosen.module, room.backend, batch_size, size)
         with random_kept():
-            ms = measure(training_step(chosen.module, room.backend, batch_size, size), candidates(most))
+            if not calm(step):
+                return Choice(most, {})
+            ms = measure(step, candidates(most))
         return Choice(fastest(ms), ms)
 
     about = {"model": section.model, **section.more, "image_size": size, "batch_size": batch_size}
@@ -150,6 +158,19 @@ def measure(step: Step, counts: Sequence[int]) -> dict[int, float]:
                     break
             rounds += 1
     return {count: 1000 * statistics.median(taken[count]) for count in sorted(taken)}
+
+
+def calm(step: Step) -> bool:
+    """Whether there is a core for us alone: else what is measured now would hold for ever, and be wrong."""
+    with threads_kept():
+        set_threads(1)
+        step()  # memory is there
+        began, worked = time.perf_counter(), time.process_time()
+        while True:
+            step()
+            took = time.perf_counter() - began
+            if took > CALM_S:
+                return time.process_time() - worked > CALM * took
 
 
 def seconds(step: Step) -> float:
@@ -216,7 +237,7 @@ def _memoised(key: str, measured: Callable[[], Choice], about: Mapping[str, Any]
         if (found := _choice(kept, key, most)) is not None:
             return found
         choice = measured()
-        if alone:
+        if alone and choice.ms:
             _keep(file, {**kept, key: {"threads": choice.threads, "ms": choice.values["ms"], "of": about}})
     return choice
 

@@ -6,6 +6,7 @@ import copy
 import json
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -58,6 +59,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[Mapping[int, float]], li
             return ms[tried[-1]] / 1000
 
         monkeypatch.setattr(thread_count, "seconds", seconds)
+        monkeypatch.setattr(thread_count, "calm", lambda step: True)
         return tried
 
     return let
@@ -216,7 +218,10 @@ def test_the_steps_that_are_timed_compute_with_numbers(
     assert any(grad.any() for grad in gradients if grad is not None)
 
 
-def test_a_measurement_by_the_clock_chooses_one_of_the_numbers(room: Classroom, student: Model) -> None:
+def test_a_measurement_by_the_clock_chooses_one_of_the_numbers(
+    room: Classroom, student: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(thread_count, "CALM", 0.0)  # tests run on busy machines
     choice = choose(room, student)
     assert choice is not None
     assert set(choice.ms) <= {1, 2}
@@ -242,6 +247,38 @@ def test_a_later_run_takes_what_was_measured_first(
     )
     assert choose(other, student) == Choice(2, {1: 31, 2: 19})
     assert set(kept()) > {key}
+
+
+def test_on_a_busy_machine_nothing_is_measured_or_kept(
+    room: Classroom,
+    student: Model,
+    clock: Callable[[Mapping[int, float]], list[int]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tried = clock(ONE_IS_FASTER)
+    with monkeypatch.context() as busy:
+        busy.setattr(thread_count, "calm", lambda step: False)
+        choice = choose(room, student)
+    assert choice == Choice(2, {})
+    assert str(choice) == "2 CPU threads, torch's own choice: the machine is too busy to measure another."
+    assert choice.values == {"threads": 2, "ms": {}, "kept": False}
+    assert tried == []
+    assert not file().exists()
+    assert choose(room, student) == Choice(1, ONE_IS_FASTER)
+
+
+@pytest.mark.parametrize(("worked", "calm"), [(0.058, True), (0.03, False)])
+def test_a_machine_is_busy_where_a_step_waits_for_a_core(
+    worked: float, calm: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 60 ms."""
+    with monkeypatch.context() as patch:
+        patch.setattr(time, "perf_counter", iter([1.0, 1.03, 1.06]).__next__)
+        patch.setattr(time, "process_time", iter([5.0, 5.0 + worked]).__next__)
+        threads = []
+        assert thread_count.calm(lambda: threads.append(torch.get_num_threads())) is calm
+    assert threads == [1, 1, 1]
+    assert torch.get_num_threads() == 2
 
 
 def test_who_comes_while_another_measures_takes_its_choice() -> None:

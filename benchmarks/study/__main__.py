@@ -15,7 +15,7 @@ import os
 from pathlib import Path
 
 from benchmarks.study import report
-from benchmarks.study.cells import cells, read_cells
+from benchmarks.study.cells import cells, files_of, read_cells
 from benchmarks.study.run import run_all
 
 
@@ -27,9 +27,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--again", action="store_true", help="run cells that are done once more, and compare")
     asked = parser.parse_args()
-    files = (
-        {"CIFAR10": str(asked.cifar), "TEACHER": str(asked.teacher)} if asked.cifar and asked.teacher else {}
-    )
+    files = files_of(asked)
     done = read_cells()
     todo = [
         cell

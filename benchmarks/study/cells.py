@@ -8,6 +8,7 @@ thread.
 from __future__ import annotations
 
 import json
+from argparse import Namespace
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
@@ -77,6 +78,13 @@ def recipe(base: Mapping[str, Any], name: str, contender: Mapping[str, Any], see
         made["stages"].insert(0, {**deepcopy(kept), "stage": "train"})
         stage |= {"taught_by": "previous", "start": "fresh"}
     return made
+
+
+def files_of(asked: Namespace) -> dict[str, str]:
+    """What stands for CIFAR10 and TEACHER, from the options --cifar and --teacher; nothing without both."""
+    if not (asked.cifar and asked.teacher):
+        return {}
+    return {"CIFAR10": str(asked.cifar), "TEACHER": str(asked.teacher)}
 
 
 def placed(recipe: Mapping[str, Any], files: Mapping[str, str]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.study.cells import CELLS, cells, placed
+from benchmarks.study.cells import CELLS, cells, files_of, placed
 from kd_engine import Recipe
 from kd_engine.classroom import Classroom
 from kd_engine.data import plan
@@ -34,9 +34,7 @@ def main() -> None:
     parser.add_argument("--cifar", type=Path)
     parser.add_argument("--teacher", type=Path)
     asked = parser.parse_args()
-    files = (
-        {"CIFAR10": str(asked.cifar), "TEACHER": str(asked.teacher)} if asked.cifar and asked.teacher else {}
-    )
+    files = files_of(asked)
     found: dict[str, dict[str, float]] = {}
     for cell in cells():
         if (

@@ -179,36 +179,33 @@ def _at_another_rate(settings: Mapping[str, Mapping[str, Figures]], file: Path) 
     if not file.exists():
         return ""
     told = json.loads(file.read_text(encoding="utf-8"))
-    slow = {
-        name: {
-            int(seed): {"status": "done", "top1": top1} for seed, top1 in by_seed.items() if top1 is not None
-        }
-        for name, by_seed in told["top1"].items()
-    }
-    fast = {
-        name: {seed: settings["scenes"][name][seed] for seed in by_seed if seed in settings["scenes"][name]}
-        for name, by_seed in slow.items()
-    }
-    rows = [
-        f"| {name} | "
-        + " | ".join(
-            f"{_spread(of[name], 'top1')} | {_told(_gain(of[name], of[PLAIN])) if name != PLAIN else ''}"
-            for of in (fast, slow)
-        )
-        + " |"
-        for name in sorted(slow, key=lambda name: -_mean(slow[name], "top1"))
+    parts = [
+        "## At a lower learning rate\n",
+        f"Some that trail, first seeds, at a learning rate of {told['lr']} beside the study's of 0.05; "
+        "all else is the same (`python -m benchmarks.study.rates`).\n",
     ]
-    seeds = len(slow[PLAIN])
-    return "\n".join(
-        (
-            "## scenes at a lower learning rate\n",
-            f"Those that trail on scenes, at a learning rate of {told['lr']} and at the study's of 0.05; "
-            f"{seeds} seeds; all else is the same (`python -m benchmarks.study.rates`).\n",
-            f"| method | at 0.05 | over plain | at {told['lr']} | over plain |\n|---|---|---|---|---|",
-            *rows,
-            "",
+    for setting in (name for name in SEEDS if name in told["top1"]):
+        slow: dict[str, Figures] = {
+            name: {
+                int(seed): {"status": "nan" if top1 is None else "done", "top1": top1}
+                for seed, top1 in by_seed.items()
+            }
+            for name, by_seed in told["top1"][setting].items()
+        }
+        fast: dict[str, Figures] = {
+            name: {seed: settings[setting][name][seed] for seed in by_seed} for name, by_seed in slow.items()
+        }
+        parts.append(
+            f"| {setting} | at 0.05 | over plain | at {told['lr']} | over plain |\n|---|---|---|---|---|"
         )
-    )
+        for name in sorted(slow, key=lambda name: -_mean(slow[name], "top1")):
+            cells = [name]
+            for of in (fast, slow):
+                over = "" if name == PLAIN else _told(_gain(of[name], of[PLAIN]))
+                cells += [_spread(of[name], "top1"), over]
+            parts.append("| " + " | ".join(cells) + " |")
+        parts.append("")
+    return "\n".join(parts)
 
 
 def _gain(figures: Figures, others: Figures) -> Gain | None:

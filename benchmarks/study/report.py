@@ -181,7 +181,7 @@ def _at_another_rate(settings: Mapping[str, Mapping[str, Figures]], file: Path) 
     told = json.loads(file.read_text(encoding="utf-8"))
     parts = [
         "## At a lower learning rate\n",
-        f"Some that trail, first seeds, at a learning rate of {told['lr']} beside the study's of 0.05; "
+        f"Some that trail, first seed, at a learning rate of {told['lr']} beside the study's of 0.05; "
         "all else is the same (`python -m benchmarks.study.rates`).\n",
     ]
     for setting in (name for name in SEEDS if name in told["top1"]):

@@ -42,7 +42,7 @@ def write(cells: Mapping[str, Mapping[str, Any]], docs: Path = DOCS) -> None:
         if PLAIN in settings[setting]:
             page.append(_setting(setting, settings[setting], recipes[setting], docs / "study"))
     page.append(_against_the_literature(settings))
-    page.append(_at_another_rate(settings, docs / "study" / "rates.json"))
+    page.append(_at_less_weight(settings, docs / "study" / "weights.json"))
     remarks = docs / "study" / "remarks.md"
     page.append(remarks.read_text(encoding="utf-8") if remarks.exists() else "")
     (docs / "study.md").write_text("\n".join(page).rstrip() + "\n", encoding="utf-8")
@@ -174,38 +174,30 @@ def _against_the_literature(settings: Mapping[str, Mapping[str, Figures]]) -> st
     )
 
 
-def _at_another_rate(settings: Mapping[str, Mapping[str, Figures]], file: Path) -> str:
-    """Some contenders at a lower learning rate beside the study's; see benchmarks.study.rates."""
+def _at_less_weight(settings: Mapping[str, Mapping[str, Figures]], file: Path) -> str:
+    """Some contenders at a share of their weights beside the study's; see benchmarks.study.weights."""
     if not file.exists():
         return ""
     told = json.loads(file.read_text(encoding="utf-8"))
-    parts = [
-        "## At a lower learning rate\n",
-        f"Some that trail, first seed, at a learning rate of {told['lr']} beside the study's of 0.05; "
-        "all else is the same (`python -m benchmarks.study.rates`).\n",
-    ]
+    rows = []
     for setting in (name for name in SEEDS if name in told["top1"]):
-        slow: dict[str, Figures] = {
-            name: {
-                int(seed): {"status": "nan" if top1 is None else "done", "top1": top1}
-                for seed, top1 in by_seed.items()
-            }
-            for name, by_seed in told["top1"][setting].items()
-        }
-        fast: dict[str, Figures] = {
-            name: {seed: settings[setting][name][seed] for seed in by_seed} for name, by_seed in slow.items()
-        }
-        parts.append(
-            f"| {setting} | at 0.05 | over plain | at {told['lr']} | over plain |\n|---|---|---|---|---|"
+        plain = settings[setting][PLAIN]
+        for name, by_seed in sorted(told["top1"][setting].items()):
+            light: Figures = {int(seed): {"status": "done", "top1": top1} for seed, top1 in by_seed.items()}
+            whole = {seed: settings[setting][name][seed] for seed in light}
+            beside = {seed: plain[seed] for seed in light}
+            shown = (_spread(of, "top1") for of in (beside, whole, light))
+            rows.append(f"| {setting} | {name} | " + " | ".join(shown) + " |")
+    return "\n".join(
+        (
+            "## At less weight\n",
+            f"Some that trail, at {told['share']} of their published weights; first seed, all else the same "
+            "(`python -m benchmarks.study.weights`).\n",
+            "| setting | method | plain | published weight | less |\n|---|---|---|---|---|",
+            *rows,
+            "",
         )
-        for name in sorted(slow, key=lambda name: -_mean(slow[name], "top1")):
-            cells = [name]
-            for of in (fast, slow):
-                over = "" if name == PLAIN else _told(_gain(of[name], of[PLAIN]))
-                cells += [_spread(of[name], "top1"), over]
-            parts.append("| " + " | ".join(cells) + " |")
-        parts.append("")
-    return "\n".join(parts)
+    )
 
 
 def _gain(figures: Figures, others: Figures) -> Gain | None:

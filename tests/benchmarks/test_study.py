@@ -11,10 +11,11 @@ import pytest
 import torch
 from PIL import Image
 
-from benchmarks.study import rates, report, run
+from benchmarks.study import report, run, weights
 from benchmarks.study.cells import PLAIN, Cell, cells, placed
 from kd_engine import catalog, models
 from kd_engine.check import check
+from kd_engine.registry import find
 
 
 @pytest.fixture(scope="module")
@@ -109,26 +110,23 @@ def test_the_page_tells_gains_spreads_and_what_broke(tmp_path: Path) -> None:
     assert page.rstrip().endswith("## What to make of it")
 
 
-def test_the_page_has_the_lower_learning_rate_beside_the_studys(tmp_path: Path) -> None:
+def test_the_page_has_lighter_methods_beside_the_studys(tmp_path: Path) -> None:
     (tmp_path / "study").mkdir()
-    top1 = {PLAIN: {"0": 0.4, "1": 0.4}, "kd": {"0": 0.5, "1": 0.6}, "fitnet": {"0": None, "1": 0.3}}
-    (tmp_path / "study" / "rates.json").write_text(json.dumps({"lr": 0.01, "top1": {"scenes": top1}}))
-    page = made_up(tmp_path, "scenes")
-    assert "| kd | 61.0 ± 1.4 | **+10.0** (+10.0 to +10.0) | 55.0 ± 7.1 | +15.0 (-48.5 to +78.5) |" in page
-    assert "| plain | 51.0 ± 1.4 |  | 40.0 ± 0.0 |  |" in page
+    told = {"share": 0.1, "top1": {"scenes": {"kd": {"0": 0.7}}}}
+    (tmp_path / "study" / "weights.json").write_text(json.dumps(told))
+    assert "| scenes | kd | 50.0 | 60.0 | 70.0 |" in made_up(tmp_path, "scenes")
 
 
-def test_the_lower_rate_is_tried_where_the_study_has_a_cell_to_compare_with() -> None:
-    slowed = {cell.name: cell.recipe for cell in rates.slowed()}
-    assert len(slowed) == sum(map(len, rates.WHO.values())) * rates.SEEDS
+def test_lighter_methods_are_those_of_cells_of_the_study() -> None:
+    lighter = {cell.name: cell.recipe for cell in weights.lighter()}
+    assert len(lighter) == sum(map(len, weights.WHO.values())) * weights.SEEDS
     for cell in cells():
-        if cell.name in slowed:
-            faster = slowed.pop(cell.name)
-            (stage,) = faster["stages"]
-            assert stage["optimizer"]["lr"] == rates.RATE < cell.recipe["stages"][0]["optimizer"]["lr"]
-            stage["optimizer"]["lr"] = cell.recipe["stages"][0]["optimizer"]["lr"]
-            assert faster == cell.recipe
-    assert not slowed
+        if cell.name in lighter:
+            changed = lighter.pop(cell.name)
+            (method,) = changed["stages"][-1]["methods"]
+            assert 0 < method.pop("weight") < find("methods", method["method"]).Knobs().weight
+            assert changed == cell.recipe
+    assert not lighter
 
 
 def test_the_pictures_are_drawn(tmp_path: Path) -> None:

@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from kd_engine import Recipe, Session, answers
-from kd_engine.events import EpochDone, RunDone
 from kd_engine.document import preset_files, read_document
+from kd_engine.events import EpochDone, RunDone
 
 HERE = Path(__file__).resolve().parent
 

@@ -4,9 +4,10 @@ catalog."""
 from __future__ import annotations
 
 from PySide6.QtCore import Qt
-from PySide6.QtWidgets import QHBoxLayout, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QHBoxLayout, QPushButton, QVBoxLayout, QWidget
 
 from kd_engine.catalog import Catalog, Entry
+from kd_gui.forms.facts import role_words
 from kd_gui.forms.field import QuietCombo
 from kd_gui.forms.fields import WIDTH
 from kd_gui.forms.pane import Pane, Slot, form_into
@@ -42,6 +43,7 @@ class ModelPane(Pane):
         self.note.setWordWrap(True)
         for part in (self.combo, self._weights, self._settings, self.note):
             self.column.addWidget(part)
+        self.others = self._others() if edits.is_teacher(role) else None
         self.refresh()
 
     def refresh(self) -> None:
@@ -55,6 +57,26 @@ class ModelPane(Pane):
         form_into(self._settings, self.draft, model, family.knobs if family else (), self.role)
         self.note.setText(family.caution if family else "")
         self.note.setVisible(bool(self.note.text()))
+
+    def _others(self) -> QPushButton:
+        """Lets another teacher stand beside this one; or lets this one go, which stands beside the first."""
+        if self.role == "teacher":
+            made = QPushButton(self.tr("Add a teacher"))
+            made.setToolTip(
+                self.tr("It stands beside this one for methods of several teachers; others hear the first.")
+            )
+            made.clicked.connect(self._add_teacher)
+        else:
+            made = QPushButton(self.tr("Remove this teacher"))
+            made.clicked.connect(self._remove_teacher)
+        self.column.addWidget(made)
+        return made
+
+    def _add_teacher(self) -> None:
+        self.draft.edit(self.tr("Add a teacher"), edits.with_teacher(self.draft.document))
+
+    def _remove_teacher(self) -> None:
+        self.draft.edit(self.tr("Remove a teacher"), edits.without_teacher(self.draft.document, self.role))
 
     def _fill(self) -> None:
         for family in catalog_of(self.draft).of("models"):
@@ -76,10 +98,13 @@ class ModelPane(Pane):
         model = self.combo.itemData(index)
         if model is None or model == self.draft.value(self.role)["model"]:
             return
-        found = teacher_for(self.draft.value("data.dataset"), model) if self.role == "teacher" else None
+        dataset = self.draft.value("data.dataset")
+        found = teacher_for(dataset, model) if edits.is_teacher(self.role) else None
         fits = found is not None and found.model == model
         weights, knobs = (found.weights, found.knobs) if found and fits else (None, None)
-        text = self.tr("Change {} to {}").format(self.role.rsplit(".", 1)[-1].replace("_", " "), model)
+        text = self.tr("Change {} to {}").format(
+            role_words(edits.models_at(self.draft.document)[self.role]), model
+        )
         self.draft.edit(text, edits.with_model(self.draft.document, self.role, model, weights, knobs))
 
 

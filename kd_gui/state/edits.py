@@ -1,6 +1,6 @@
 """Changes of an experiment that touch more than one value: another model, a method more, a rival on or off.
 
-Pure functions from a document to a new document; nothing is changed in place. `kd_engine.recipe.complete`
+Pure functions from a document to a new document; nothing is changed in place. `kd_engine.document.complete`
 fills in what the change leaves open, so nothing here names a method, a model or one of their settings.
 """
 
@@ -80,6 +80,24 @@ def models_at(document: Document) -> dict[str, tuple[str, int]]:
             found[f"stages.{i}.student"] = ("assistant", i + 1)
     found["student"] = ("student", 0)
     return found
+
+
+def is_teacher(role: str) -> bool:
+    """Whether a place of a recipe is that of a teacher."""
+    return role.partition(".")[0] in ("teacher", "more_teachers")
+
+
+def with_teacher(document: Mapping[str, Any]) -> Document:
+    """One teacher more, at the end, at first as the main one is."""
+    more = [*(document.get("more_teachers") or ())]
+    return with_value(document, "more_teachers", [*more, copy(document["teacher"])])
+
+
+def without_teacher(document: Mapping[str, Any], role: str) -> Document:
+    """Without one that stands beside the main one: role is "more_teachers.0", say."""
+    more = [*document["more_teachers"]]
+    del more[_index(role)]
+    return with_value(document, "more_teachers", more)
 
 
 def methods_at(document: Mapping[str, Any], stage: str) -> list[str]:

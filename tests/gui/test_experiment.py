@@ -98,6 +98,29 @@ def test_another_model_and_its_settings_can_be_chosen(draft: Draft, panel: Exper
     assert pane.combo.currentData() == "resnet8"
 
 
+def test_teachers_are_added_changed_and_removed(
+    draft: Draft, panel: ExperimentPanel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_teachers(tmp_path, monkeypatch)
+    opened(panel, "teacher").others.click()
+    opened(panel, "teacher").others.click()
+    first = draft.value("teacher")
+    assert draft.value("more_teachers") == [first, first]
+    assert panel.card("more_teachers.1").head.line.startswith("teacher 3 · ")
+    pane = opened(panel, "more_teachers.0")
+    pick(pane.combo, "resnet56")
+    assert draft.undo_stack.undoText() == "Change teacher 2 to resnet56"
+    assert (draft.value("teacher"), draft.value("more_teachers.0.model")) == (first, "resnet56")
+    pick(pane.combo, "resnet20")
+    assert draft.value("more_teachers.0.weights") == "bundled:digits-resnet20"
+    opened(panel, "more_teachers.0").others.click()
+    opened(panel, "more_teachers.0").others.click()
+    assert draft.value("more_teachers") == []
+    assert opened(panel, "student").others is None
+    draft.undo_stack.undo()
+    assert draft.value("more_teachers") == [first]
+
+
 def test_a_family_is_a_heading_that_cannot_be_chosen(panel: ExperimentPanel) -> None:
     combo = opened(panel, "teacher").combo
     heading = combo.model().item(combo.findText("Small CNN"))

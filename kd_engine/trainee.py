@@ -155,7 +155,10 @@ class Trainee:
 
     def restore(self, state: dict[str, Any]) -> None:
         self.lesson.load_state_dict(state["lesson"])
+        rates = [group["lr"] for group in self.optimizer.param_groups]
         self.optimizer.load_state_dict(state["optimizer"])
+        for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate  # a checkpoint's lies in the host's memory, and every step sets it anyway
         if state["scaler"]:
             self.scaler.load_state_dict(state["scaler"])
         self.epoch = Report(**{**state["epoch"], "bad_terms": tuple(state["epoch"]["bad_terms"])})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -153,6 +154,15 @@ def test_a_resumed_run_is_recorded_anew(
     ours, theirs = tiny.weights(tiny.folder(resumed)), tiny.weights(whole)
     for key in ours:
         torch.testing.assert_close(ours[key], theirs[key], rtol=1e-3, atol=1e-5)
+
+
+def test_a_restored_learning_rate_stays_where_the_recording_reads_it(recorders: list[TapeRecorder]) -> None:
+    """A checkpoint is read into the host's memory; torch takes its tensor as it is."""
+    trainee, _ = taught("kd")
+    (group,) = trainee.optimizer.param_groups
+    here = group["lr"]
+    trainee.restore(copy.deepcopy(trainee.state()))
+    assert trainee.optimizer.param_groups[0]["lr"] is here
 
 
 def test_the_user_hears_once_why_steps_are_not_recorded(

@@ -82,7 +82,8 @@ class CudaRecorder:
     """Records a CUDA graph. RuntimeError when the device refuses; the process can hardly go on then."""
 
     def __init__(self) -> None:
-        self._stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]  # a capture wants what came before it on a stream of its own
+        # a capture wants what came before it on a stream of its own
+        self._stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         self._pool = torch.cuda.graph_pool_handle()  # one at a time is replayed, and its outcome copied
 
     @contextmanager

@@ -109,9 +109,15 @@ def reseed(*parts: int | str) -> None:
 @contextmanager
 def random_kept() -> Iterator[None]:
     """The state of torch's generators, which are one for the whole process, is afterwards what it was."""
-    devices = [torch.cuda.current_device()] if torch.cuda.is_initialized() else []  # type: ignore[no-untyped-call]
-    with torch.random.fork_rng(devices):
+    # Not torch.random.fork_rng: every event of a run passes here, and it takes some five times as long.
+    mine = torch.default_generator.get_state()
+    gpu = torch.cuda.get_rng_state() if torch.cuda.is_initialized() else None  # type: ignore[no-untyped-call]
+    try:
         yield
+    finally:
+        torch.default_generator.set_state(mine)
+        if gpu is not None:
+            torch.cuda.set_rng_state(gpu)
 
 
 @contextmanager

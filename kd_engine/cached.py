@@ -85,7 +85,6 @@ class CachedTeacher(LiveTeacher):
                     Note("warning", f"The teacher runs live, its answers cannot be kept: {error}")
                 )
 
-    @torch.no_grad()
     def signals(self, batch: Batch) -> Signals:
         if not self._kept:
             return super().signals(batch)

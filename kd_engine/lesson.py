@@ -8,7 +8,6 @@ batches.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import reduce
 from typing import NamedTuple
 
@@ -62,6 +61,7 @@ class Lesson(nn.Module):
         self.methods = nn.ModuleDict(methods)
         self.task = task
         self.weights: dict[str, float] = dict.fromkeys((LABEL, *methods), 1.0)
+        self._taught = [name for name, method in methods.items() if method.needs_teacher]
         self.teacher_taps: tuple[str, ...] = ()
         wanted: tuple[str, ...] = ()
         if shapes is not None:
@@ -86,9 +86,7 @@ class Lesson(nn.Module):
     @property
     def needs_teacher(self) -> bool:
         """Whether any loss in force asks what the teacher says."""
-        return any(
-            self.weights[name] and _method(method).needs_teacher for name, method in self.methods.items()
-        )
+        return any(self.weights[name] for name in self._taught)
 
     def set_clock(self, clock: Clock) -> None:
         """How far the stage is: for weights and temperatures that change over it."""
@@ -99,19 +97,20 @@ class Lesson(nn.Module):
         """What the student says of a batch (N, 3, H, W). samples: their numbers in the training part,
         (N,)."""
         if INPUT not in self._reader.taps:
-            return replace(self._reader(inputs), samples=samples)
+            return self._reader(inputs, samples)
         with sdpa_kernel(SDPBackend.MATH):  # the faster kernels of attention have no second derivative
-            return replace(self._reader(inputs.detach().requires_grad_()), samples=samples)
+            return self._reader(inputs.detach().requires_grad_(), samples)
 
     def forward(self, said: Signals, teacher: Signals | None, target: Tensor) -> Losses:
         """The weighted sum of the losses, and each of them. said: by the student, from `hear`; target (N,),
         or as the task says. Methods that need no teacher are shown the student's own signals where there is
         none.
         """
+        counted = self.task.counted(target)
         raw: dict[str, Tensor] = {}
         weighted: dict[str, Tensor] = {}
         if self.weights[LABEL]:
-            raw[LABEL] = self.task.label_loss(said.logits, target)
+            raw[LABEL] = self.task.label_loss(said.logits, target, counted)
             weighted[LABEL] = self.weights[LABEL] * raw[LABEL]
         for name, method in self.methods.items():
             method = _method(method)
@@ -121,7 +120,7 @@ class Lesson(nn.Module):
             weighted[name] = self.weights[name] * method.strength(teacher) * raw[name]
         # every weight may be zero: nothing to learn, yet a step must have a gradient
         total = reduce(torch.add, weighted.values()) if weighted else said.logits.sum() * 0.0
-        return Losses(total, raw, weighted, self.task.hits(said.logits.detach(), target))
+        return Losses(total, raw, weighted, (self.task.right(said.logits.detach(), target), counted))
 
     def close(self) -> None:
         """Take the ears off the student."""

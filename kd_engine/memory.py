@@ -29,6 +29,7 @@ class Rows:
         self._words = words = -(-words // 4) * 4  # whole 64-bit numbers, for the checksum
         self._odd = np.arange(1, words // 2, 2, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
         self._touched = 0
+        self._sound = np.zeros(count, bool)  # rows whose checksum was found right: once is enough
         self._files: tuple[Path, ...] = ()
         self._mapped: np.memmap[Any, Any] | None = None
         if file is None:
@@ -43,9 +44,12 @@ class Rows:
 
     def get(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The rows (n, words) and which of them are there, (n,) bool; the others hold anything."""
-        found, sums = self._rows[rows], self._sums[rows]
+        found, there = self._rows[rows], self._sound[rows]
         self._give_back(found.nbytes)
-        return found[:, : self._used], (sums != 0) & (sums == self._checksum(found))
+        if not there.all():
+            sums = self._sums[rows]
+            self._sound[rows] = there = (sums != 0) & (sums == self._checksum(found))
+        return found[:, : self._used], there
 
     def put(self, rows: np.ndarray, values: np.ndarray) -> None:
         """Keep rows (n,) with their values (n, words)."""
@@ -68,6 +72,7 @@ class Rows:
 
     def clear(self) -> None:
         """Forget all rows."""
+        self._sound[:] = False
         if not self._files:
             self._sums[:] = 0
             return

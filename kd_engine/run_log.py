@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from pydantic_core import from_json
+from pydantic_core import from_json, to_json
 
 from kd_engine import disk, events
 from kd_engine.errors import StoreError
@@ -29,14 +29,13 @@ class RunLog:
 
     def append(self, event: Event) -> None:
         """Add one event to the log, and hand it to the operating system at once."""
-        line = json.dumps(events.to_json(event), separators=(",", ":")).encode() + b"\n"
+        line = written(events.to_json(event)) + b"\n"
         try:
             with disk.told(self._path):
                 if self._file is None:
                     self._file = open(self._path, "ab", buffering=0)  # noqa: SIM115 (see close)
                     self._finish_torn_line()
-                written = self._file.write(line)
-                if written != len(line):
+                if self._file.write(line) != len(line):
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except StoreError:
             self.close()  # the next event must not be glued to half of this one
@@ -92,6 +91,18 @@ def told_in(log: bytes) -> Iterator[Event]:
             continue  # a torn line: the machine stopped while it was written
         if event is not None:
             yield event
+
+
+def written(data: dict[str, Any]) -> bytes:
+    """JSON in one line that `parsed` reads as the same, some six times as fast as `json.dumps`: a run that
+    reports often writes one after every step.
+
+    Half a surrogate in a name, which that refuses, is written in the ordinary way.
+    """
+    try:
+        return to_json(data, inf_nan_mode="constants")
+    except ValueError:
+        return json.dumps(data, separators=(",", ":")).encode()
 
 
 def parsed(text: bytes) -> Any:

@@ -50,7 +50,9 @@ class Signals:
         )
 
     def detach(self) -> Signals:
-        """The same values without their history."""
+        """The same values without their history; itself where they have none."""
+        if not any(tensor.requires_grad for tensor in self.tensors()):
+            return self
         return self.each(Tensor.detach)
 
     def tensors(self) -> Iterator[Tensor]:

@@ -70,7 +70,8 @@ class Reader:
         self._last = linear[-1] if linear else None
         self._hooks = [self._listen(modules[tap.path], tap) for tap in self.taps]
 
-    def __call__(self, inputs: Tensor) -> Signals:
+    def __call__(self, inputs: Tensor, samples: Tensor | None = None) -> Signals:
+        """What the model says of inputs (N, 3, H, W). samples: see Signals."""
         seen: dict[Tap, Tensor] = {}
         self._seen = seen
         try:
@@ -83,7 +84,7 @@ class Reader:
         attention = {
             tap.name.removeprefix(ATTENTION): seen[tap] for tap in self.taps if tap.layout == "attention"
         }
-        return Signals(logits, maps, attention, self.classifier)
+        return Signals(logits, maps, attention, self.classifier, samples)
 
     @property
     def classifier(self) -> Classifier | None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from kd_engine.backend import Backend
 from kd_engine.batches import Batch
@@ -197,8 +198,7 @@ class Trainee:
             self._replay.forget()
 
     def _fill(self, made: Report) -> None:
-        values = [value.reshape(-1).float() for _, numbers in self._records for value in numbers.values]
-        each = iter(torch.cat(values).tolist())  # waits for the device: once a report, not once a step
+        each = iter(read(value for _, numbers in self._records for value in numbers.values))
         for step, numbers in self._records:
             loss = next(each)
             terms = {name: next(each) for name in numbers.terms}
@@ -212,6 +212,16 @@ class Trainee:
             for whole, part in ((made.terms, terms), (made.weighted, weighted)):
                 for name, value in part.items():
                     whole[name] = whole.get(name, 0.0) + value / made.steps
+
+
+def read(values: Iterable[Tensor]) -> list[float]:
+    """All numbers of the tensors, in order. Waits for a device once, however many there are; in the host's
+    memory they lie ready, and each is there in a tenth of the time that a copy of them all takes."""
+    found = list(values)
+    if all(value.is_cpu for value in found):
+        return [number for value in found for number in (value.tolist() if value.dim() else [value.item()])]
+    together: list[float] = torch.cat([value.reshape(-1).float() for value in found]).tolist()
+    return together
 
 
 def _given(batch: Batch, teacher: Signals | None) -> Given:

@@ -31,17 +31,19 @@ class Task(Plugin):
     all 0 where a label is withheld.
     """
 
-    def label_loss(self, logits: Tensor, target: Tensor) -> Tensor:
+    def label_loss(self, logits: Tensor, target: Tensor, counted: Tensor | None = None) -> Tensor:
         """The supervised loss, a scalar, nats per labelled sample; zero (with a gradient of zero) when none
-        has a label."""
+        has a label. counted: what `counted` says of the target, where it was asked already."""
         raise NotImplementedError(type(self))
 
-    def hits(self, logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        """How many labelled answers of a batch are right, and how many are labelled: two scalars, on the
-        device. Of a mixed image the class that it has most of is right."""
-        target = dominant(target)
-        known = target != UNLABELLED
-        return (logits.argmax(-1) == target).sum(), known.sum()  # no answer is UNLABELLED
+    def counted(self, target: Tensor) -> Tensor:
+        """How many answers of a batch are labelled: a scalar, on the device."""
+        return (target.any(-1) if target.is_floating_point() else target != UNLABELLED).sum()
+
+    def right(self, logits: Tensor, target: Tensor) -> Tensor:
+        """How many labelled answers of a batch are right: a scalar, on the device. Of a mixed image the class
+        that it has most of is right."""
+        return (logits.argmax(-1) == dominant(target)).sum()  # no answer is UNLABELLED
 
     def metrics(self, logits: np.ndarray, target: np.ndarray) -> dict[str, Any]:
         """Plain numbers and nested lists: `top1`, ... Fractions, not percent."""

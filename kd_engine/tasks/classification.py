@@ -24,18 +24,14 @@ class Classification(Task):
     title = "Classification"
     help = "Each sample belongs to one class."
 
-    def label_loss(self, logits: Tensor, target: Tensor) -> Tensor:
+    def label_loss(self, logits: Tensor, target: Tensor, counted: Tensor | None = None) -> Tensor:
         """Cross-entropy, the mean over the labelled samples of the batch, nats. logits: (..., C); target:
         (...), or (..., C) where it is soft."""
-        flat = logits.flatten(0, -2)
-        if target.is_floating_point():
-            rows = target.flatten(0, -2)
-            total, known = F.cross_entropy(flat, rows, reduction="sum"), rows.any(-1)
-        else:
-            wanted = target.flatten()
-            total = F.cross_entropy(flat, wanted, ignore_index=UNLABELLED, reduction="sum")
-            known = wanted != UNLABELLED
-        return total / known.sum().clamp(min=1)  # "mean" would divide by zero without a label
+        wanted = target.flatten(0, -2) if target.is_floating_point() else target.flatten()
+        # ignore_index: of classes; rows of soft targets without a label are 0
+        total = F.cross_entropy(logits.flatten(0, -2), wanted, ignore_index=UNLABELLED, reduction="sum")
+        # "mean" would divide by zero without a label
+        return total / (self.counted(target) if counted is None else counted).clamp(min=1)
 
     def metrics(self, logits: np.ndarray, target: np.ndarray) -> dict[str, Any]:
         """logits: (..., C); target: (...), where UNLABELLED samples do not count. Fractions; nll in nats per

@@ -7,11 +7,10 @@ code.
 
 from __future__ import annotations
 
-import copy
 import io
 import time
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +18,12 @@ import torch
 from torch import Tensor
 
 from kd_engine.errors import StoreError
-from kd_engine.events import CheckpointSaved, KnobChanged, RunResumed
+from kd_engine.events import STUDENT, CheckpointSaved, KnobChanged, RunResumed
+from kd_engine.packing import pack, unpack
 from kd_engine.store import RESUME, RunFolder
 
-VERSION = 1
+VERSION = 2
+Content = dict[str, Any]  # of the file
 Change = tuple[int, str, Any]  # a live change: made at this step, of the setting at this path, to this value
 
 
@@ -53,32 +54,28 @@ class Checkpoint:
     data: str = ""
 
 
-def save(run: RunFolder, checkpoint: Checkpoint) -> tuple[Path, float]:
-    """Write it whole; returns the file and the milliseconds it took."""
+def packed(checkpoint: Checkpoint) -> Content:
+    """What is written of it, in memory of its own: what goes on with the original does not change it. Tensors
+    are where they were, and nothing here waits for the device."""
+    nest, memory = pack({**vars(checkpoint), "progress": asdict(checkpoint.progress)})
+    return {"version": VERSION, **nest, "memory": memory}
+
+
+def save(run: RunFolder, content: Content) -> tuple[Path, float]:
+    """Write what `packed` gave whole; returns the file and the milliseconds it took. Its tensors are in the
+    host's memory afterwards."""
     started = time.perf_counter()
-    content = {"version": VERSION, **vars(checkpoint), "progress": asdict(checkpoint.progress)}
+    content["memory"] = [part.cpu() for part in content["memory"]]
     buffer = io.BytesIO()  # given a file, torch tells of a full disk in a RuntimeError that does not say so
     torch.save(content, buffer)
     path = run.write(RESUME, lambda temporary: temporary.write_bytes(buffer.getbuffer()))
     return path, (time.perf_counter() - started) * 1000
 
 
-def copied(state: Checkpoint) -> Checkpoint:
-    """The same, of memory of its own: what goes on with the original does not change it."""
-    return replace(state, **{field.name: _copied(getattr(state, field.name)) for field in fields(state)})
-
-
-def _copied(value: Any) -> Any:
-    """As copy.deepcopy, but faster, and for tensors that share no memory with each other."""
-    if isinstance(value, Tensor):
-        return value.detach().clone()
-    if isinstance(value, dict):
-        made = copy.copy(value)  # a state dict says more than its items
-        made.update((key, _copied(item)) for key, item in value.items())
-        return made
-    if isinstance(value, (list, tuple)):
-        return type(value)(map(_copied, value))
-    return replace(value) if isinstance(value, Progress) else value
+def student_in(content: Content) -> dict[str, Tensor]:
+    """The weights of the recipe's student, by their names in the student alone."""
+    lesson, prefix = unpack(content["students"][STUDENT]["lesson"], content["memory"]), "student."
+    return {name.removeprefix(prefix): value for name, value in lesson.items() if name.startswith(prefix)}
 
 
 def load(run: RunFolder) -> Checkpoint:
@@ -95,9 +92,11 @@ def load(run: RunFolder) -> Checkpoint:
     if content["version"] > VERSION:
         raise StoreError(f"{path}: made by a newer version of kd-studio.", "Update kd-studio to resume it.")
     try:
-        parts = {name: content[name] for name in ("recipe", "students", "threads")}
-        return Checkpoint(progress=Progress(**content["progress"]), **parts, data=content.get("data", ""))
-    except (KeyError, TypeError) as error:
+        students = unpack(content["students"], content.get("memory", ()))  # version 1 was not packed
+        parts = {name: content[name] for name in ("recipe", "threads")}
+        progress, data = Progress(**content["progress"]), content.get("data", "")
+        return Checkpoint(progress, students=students, data=data, **parts)
+    except (KeyError, TypeError, ValueError, IndexError, RuntimeError) as error:
         raise _unreadable(path, f"{error} is not as expected") from error
 
 

@@ -9,14 +9,13 @@ import logging
 import time
 import traceback
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch import Tensor
 
 from kd_engine import card, checkpoint, graft, weights
 from kd_engine import events as e
-from kd_engine.checkpoint import Checkpoint, copied
 from kd_engine.classroom import Classroom
 from kd_engine.commands import Command
 from kd_engine.errors import KdError
@@ -115,15 +114,13 @@ class Journal:
         What is kept is how things stand now. Asks for the outcome of the checkpoint before to be told
         first."""
         at = replace(self._now.at)
-        state = copied(self._now.checkpoint(room.data.fingerprint))
-        student = _student_in(state)
-        names = (LAST, BEST) if self._now.best_now else (LAST,)
+        content = checkpoint.packed(self._now.checkpoint(room.data.fingerprint))
+        places = self._places()
         facts = self._card(room, at.stage)
 
         def keep() -> Event:
-            path, took = checkpoint.save(self.run, state)
-            for name in names:  # see keep_weights
-                weights.save_state(self.run.path(name), student, facts)
+            path, took = checkpoint.save(self.run, content)
+            weights.save_state(places, checkpoint.student_in(content), facts)
             size = path.stat().st_size
             return e.CheckpointSaved(
                 stage=at.stage, epoch=at.epoch, step=at.step, path=str(path), bytes=size, ms=took
@@ -150,16 +147,19 @@ class Journal:
         After the checkpoint, which holds them too: so the best never come from a future that a kill undid,
         and a resume can write what a kill left unwritten.
         """
-        for name in (LAST, BEST) if self._now.best_now else (LAST,):
-            self._keep_student(room, self._now.at.stage, name)
+        self._keep_student(room, self._now.at.stage, self._places())
 
     def keep_assistant(self, room: Classroom, stage: int) -> None:
         """The student that ends a stage and teaches the next."""
-        self._keep_student(room, stage, assistant_file(stage))
+        self._keep_student(room, stage, [self.run.path(assistant_file(stage))])
 
-    def _keep_student(self, room: Classroom, stage: int, name: str) -> None:
+    def _keep_student(self, room: Classroom, stage: int, places: list[Path]) -> None:
         state = self._now.students[0].module.state_dict()
-        weights.save_state(self.run.path(name), state, self._card(room, stage))
+        weights.save_state(places, state, self._card(room, stage))
+
+    def _places(self) -> list[Path]:
+        """Of the student's weights for others to use, as they are now."""
+        return [self.run.path(name) for name in ((LAST, BEST) if self._now.best_now else (LAST,))]
 
     def _card(self, room: Classroom, stage: int) -> dict[str, str]:
         """What the weights' file says of the student as it is now."""
@@ -215,12 +215,6 @@ class Journal:
     def _traceback(self, error: Exception) -> None:
         text = "".join(traceback.format_exception(error))
         self.run.write("failure.txt", lambda path: path.write_text(text, encoding="utf-8"))
-
-
-def _student_in(state: Checkpoint) -> dict[str, Tensor]:
-    """The weights of the recipe's student in a checkpoint, by their names in the student alone."""
-    lesson, prefix = state.students[e.STUDENT]["lesson"], "student."
-    return {name.removeprefix(prefix): value for name, value in lesson.items() if name.startswith(prefix)}
 
 
 def _temperature(document: dict[str, Any]) -> float | None:

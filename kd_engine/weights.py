@@ -132,15 +132,18 @@ def fit(module: nn.Module, state: Mapping[str, Tensor], where: str, keep_head: b
     module.load_state_dict(own)
 
 
-def save_state(path: Path, state: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
-    """Write a state dict as safetensors: to a temporary name, synced, then renamed, so that `path` is
-    always whole. StoreError when the disk refuses."""
+def save_state(
+    paths: Path | Iterable[Path], state: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
+) -> None:
+    """Write a state dict as safetensors, to one place or the same to several: to a temporary name, synced,
+    then renamed, so that a file is always whole. StoreError when the disk refuses."""
     content = save(
-        {name: tensor.detach().cpu().clone().contiguous() for name, tensor in state.items()},
+        {name: t.detach().cpu().clone(memory_format=torch.contiguous_format) for name, t in state.items()},
         dict(metadata or {}),
     )
-    with replacing(path) as temporary:
-        temporary.write_bytes(content)
+    for path in [paths] if isinstance(paths, Path) else paths:
+        with replacing(path) as temporary:
+            temporary.write_bytes(content)
 
 
 def read_metadata(path: Path) -> dict[str, str]:

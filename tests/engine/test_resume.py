@@ -24,6 +24,7 @@ from kd_engine import events as e
 from kd_engine.commands import Continue, Pause, SetKnob, StepOnce, Stop
 from kd_engine.errors import StoreError
 from kd_engine.keeper import Keeper
+from kd_engine.packing import unpack
 from kd_engine.recipe import Recipe
 from kd_engine.session import Session
 from kd_engine.store import BEST, LAST, RESUME, RunFolder, Store
@@ -519,6 +520,15 @@ def test_a_checkpoint_from_a_newer_version_is_not_resumed(stopped: RunFolder) ->
     content = torch.load(stopped.path(RESUME), weights_only=True)
     torch.save({**content, "version": 99}, stopped.path(RESUME))
     assert "made by a newer version" in refused(stopped)
+
+
+def test_a_checkpoint_from_before_they_were_packed_is_resumed(
+    undisturbed: RunFolder, stopped: RunFolder
+) -> None:
+    content = torch.load(stopped.path(RESUME), weights_only=True)
+    students = unpack(content["students"], content.pop("memory"))
+    torch.save({**content, "version": 1, "students": students}, stopped.path(RESUME))
+    tiny.assert_same_run(go_on(stopped.folder.parent), undisturbed)
 
 
 class Payload:

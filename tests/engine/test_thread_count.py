@@ -32,6 +32,7 @@ from kd_engine.thread_count import Choice, Step, candidates, choose, fastest, me
 from tests.engine import tiny
 
 ONE_IS_FASTER = {1: 19.0, 2: 31.0}
+Clock = Callable[[Mapping[int, float]], list[int]]
 
 
 @pytest.fixture(autouse=True)
@@ -48,7 +49,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[Mapping[int, float]], list[int]]:
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """Lets a step take so many milliseconds by number of threads; returns the numbers that were tried."""
 
     def let(ms: Mapping[int, float]) -> list[int]:
@@ -120,18 +121,14 @@ def test_torchs_own_number_stays_unless_another_is_clearly_faster(
     assert fastest(ms) == expected
 
 
-def test_a_small_step_is_measured_in_turn_as_often_as_there_is_time(
-    clock: Callable[[Mapping[int, float]], list[int]],
-) -> None:
+def test_a_small_step_is_measured_in_turn_as_often_as_there_is_time(clock: Clock) -> None:
     tried = clock({1: 10, 2: 6})
     assert measure(lambda: None, [1, 2]) == {1: 10, 2: 6}
     assert tried == [2, 2, 1, 1] * 9  # 32 ms a round, and 300 in all
     assert torch.get_num_threads() == 2
 
 
-def test_a_step_of_some_length_is_measured_three_times(
-    clock: Callable[[Mapping[int, float]], list[int]],
-) -> None:
+def test_a_step_of_some_length_is_measured_three_times(clock: Clock) -> None:
     tried = clock({1: 100, 2: 70})
     measure(lambda: None, [1, 2])
     assert tried == [2, 2, 1, 1] * 3
@@ -143,9 +140,7 @@ def test_a_burst_of_a_neighbour_changes_no_median(monkeypatch: pytest.MonkeyPatc
     assert measure(lambda: None, [1, 2]) == pytest.approx({1: 100, 2: 70})
 
 
-def test_very_slow_steps_are_measured_once_and_with_fewer_numbers(
-    clock: Callable[[Mapping[int, float]], list[int]],
-) -> None:
+def test_very_slow_steps_are_measured_once_and_with_fewer_numbers(clock: Clock) -> None:
     tried = clock({1: 9000, 2: 2500, 4: 2000, 8: 1600})
     assert measure(lambda: None, [1, 2, 4, 8]) == {4: 2000, 8: 1600}
     assert tried == [8, 8, 4, 4]
@@ -156,9 +151,7 @@ def test_very_slow_steps_are_measured_once_and_with_fewer_numbers(
     assert measure(lambda: None, [1, 2]) == {2: 9000}
 
 
-def test_where_fewer_threads_are_hopeless_still_fewer_are_not_tried(
-    clock: Callable[[Mapping[int, float]], list[int]],
-) -> None:
+def test_where_fewer_threads_are_hopeless_still_fewer_are_not_tried(clock: Clock) -> None:
     tried = clock({1: 100, 2: 50, 4: 22, 8: 10})
     assert measure(lambda: None, [1, 2, 4, 8]) == {4: 22, 8: 10}
     assert tried[:6] == [8, 8, 4, 4, 8, 8]
@@ -232,9 +225,7 @@ def test_a_measurement_by_the_clock_chooses_one_of_the_numbers(
 # -- what is kept --
 
 
-def test_a_later_run_takes_what_was_measured_first(
-    room: Classroom, student: Model, clock: Callable[[Mapping[int, float]], list[int]]
-) -> None:
+def test_a_later_run_takes_what_was_measured_first(room: Classroom, student: Model, clock: Clock) -> None:
     clock(ONE_IS_FASTER)
     assert choose(room, student) == Choice(1, ONE_IS_FASTER)
     tried = clock({1: 31, 2: 19})
@@ -250,10 +241,7 @@ def test_a_later_run_takes_what_was_measured_first(
 
 
 def test_on_a_busy_machine_nothing_is_measured_or_kept(
-    room: Classroom,
-    student: Model,
-    clock: Callable[[Mapping[int, float]], list[int]],
-    monkeypatch: pytest.MonkeyPatch,
+    room: Classroom, student: Model, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tried = clock(ONE_IS_FASTER)
     with monkeypatch.context() as busy:
@@ -302,11 +290,7 @@ def test_who_comes_while_another_measures_takes_its_choice() -> None:
 
 @pytest.mark.parametrize("content", [b"{", b"\xff\xfe", b"[]", b"3"])
 def test_a_file_that_cannot_be_read_is_told_and_written_anew(
-    content: bytes,
-    room: Classroom,
-    student: Model,
-    clock: Callable[[Mapping[int, float]], list[int]],
-    caplog: pytest.LogCaptureFixture,
+    content: bytes, room: Classroom, student: Model, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     clock(ONE_IS_FASTER)
     file().parent.mkdir()
@@ -342,7 +326,7 @@ def test_what_cannot_be_meant_is_measured_anew(entry: Any) -> None:
 def test_where_nothing_can_be_written_the_choice_holds_for_this_run(
     room: Classroom,
     student: Model,
-    clock: Callable[[Mapping[int, float]], list[int]],
+    clock: Clock,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
@@ -359,7 +343,7 @@ def test_where_nothing_can_be_written_the_choice_holds_for_this_run(
 def test_a_full_disk_is_told_and_the_choice_holds_for_this_run(
     room: Classroom,
     student: Model,
-    clock: Callable[[Mapping[int, float]], list[int]],
+    clock: Clock,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -400,9 +384,7 @@ def test_nothing_is_measured_for_a_short_run_or_without_a_choice(
 
 
 def test_the_stage_with_the_most_steps_is_measured(
-    tmp_path: Path,
-    clock: Callable[[Mapping[int, float]], list[int]],
-    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock(ONE_IS_FASTER)
     measured: list[tuple[int, int]] = []
@@ -447,10 +429,7 @@ def stopped_early(made: Session) -> RunFolder:
 
 
 def test_a_run_tells_its_choice_and_has_the_bits_of_one_that_was_given_that_number(
-    teacher: Path,
-    tmp_path: Path,
-    undisturbed: RunFolder,
-    clock: Callable[[Mapping[int, float]], list[int]],
+    teacher: Path, tmp_path: Path, undisturbed: RunFolder, clock: Clock
 ) -> None:
     clock(ONE_IS_FASTER)
     session = Session(automatic(teacher), tmp_path)
@@ -471,7 +450,7 @@ def test_a_run_tells_its_choice_and_has_the_bits_of_one_that_was_given_that_numb
 
 
 def test_the_steps_of_a_run_take_the_number_that_was_chosen(
-    teacher: Path, tmp_path: Path, clock: Callable[[Mapping[int, float]], list[int]]
+    teacher: Path, tmp_path: Path, clock: Clock
 ) -> None:
     clock(ONE_IS_FASTER)
     seen: list[int] = []
@@ -491,10 +470,7 @@ def test_the_steps_of_a_run_take_the_number_that_was_chosen(
 
 
 def test_a_resume_goes_on_with_the_number_of_its_run(
-    teacher: Path,
-    tmp_path: Path,
-    undisturbed: RunFolder,
-    clock: Callable[[Mapping[int, float]], list[int]],
+    teacher: Path, tmp_path: Path, undisturbed: RunFolder, clock: Clock
 ) -> None:
     clock(ONE_IS_FASTER)
     run = stopped_early(Session(automatic(teacher), tmp_path))
@@ -523,10 +499,7 @@ def test_a_resume_says_when_the_machine_has_fewer_cores_than_its_run_had(
 
 
 def test_a_repeated_run_takes_the_number_of_the_first(
-    teacher: Path,
-    tmp_path: Path,
-    undisturbed: RunFolder,
-    clock: Callable[[Mapping[int, float]], list[int]],
+    teacher: Path, tmp_path: Path, undisturbed: RunFolder, clock: Clock
 ) -> None:
     clock(ONE_IS_FASTER)
     session = Session(automatic(teacher), tmp_path)
@@ -544,11 +517,7 @@ def test_a_repeated_run_takes_the_number_of_the_first(
 
 @pytest.mark.parametrize("environment", ["{", "{}", '{"threads": "two"}'])
 def test_a_repeated_run_that_does_not_say_its_number_takes_what_is_fastest(
-    environment: str,
-    undisturbed: RunFolder,
-    teacher: Path,
-    tmp_path: Path,
-    clock: Callable[[Mapping[int, float]], list[int]],
+    environment: str, undisturbed: RunFolder, teacher: Path, tmp_path: Path, clock: Clock
 ) -> None:
     clock(ONE_IS_FASTER)
     run = stopped_early(Session(automatic(teacher), tmp_path))
@@ -558,9 +527,7 @@ def test_a_repeated_run_that_does_not_say_its_number_takes_what_is_fastest(
     assert notice.values["kept"]
 
 
-def test_a_pilot_says_the_number_that_its_run_took(
-    teacher: Path, tmp_path: Path, clock: Callable[[Mapping[int, float]], list[int]]
-) -> None:
+def test_a_pilot_says_the_number_that_its_run_took(teacher: Path, tmp_path: Path, clock: Clock) -> None:
     clock(ONE_IS_FASTER)
     trial = Trial(make_pilot(automatic(teacher), 2, 60), tmp_path)
     for _ in trial:

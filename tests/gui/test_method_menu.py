@@ -214,6 +214,17 @@ def test_no_first_stage_where_none_could_come_before(quickstart: Draft, catalog:
 # -- every method that there is ------------------------------------------------------------------------------
 
 
+def offering(qtbot, draft: Draft) -> tuple[ExperimentPanel, MethodsPane]:
+    """The form, with the menu of methods open in it."""
+    panel = ExperimentPanel(draft)
+    qtbot.addWidget(panel)
+    panel.section("methods").set_open(True)
+    pane = panel.section("methods").content
+    assert isinstance(pane, MethodsPane)
+    pane.offer()
+    return panel, pane
+
+
 @pytest.mark.parametrize("file", FILES)
 def test_every_method_can_be_added_from_the_form_and_then_runs_or_says_why_not(
     qtbot, quickstart: Draft, catalog: Catalog, file: str
@@ -223,12 +234,7 @@ def test_every_method_can_be_added_from_the_form_and_then_runs_or_says_why_not(
     document = edits.with_value(quickstart.document, "stages.0.methods", [])
     quickstart.load_document(document, "no methods")
     quickstart.set_facts(answers.describe(document))
-    panel = ExperimentPanel(quickstart)
-    qtbot.addWidget(panel)
-    panel.section("methods").set_open(True)
-    pane = panel.section("methods").content
-    assert isinstance(pane, MethodsPane)
-    pane.offer()
+    panel, pane = offering(qtbot, quickstart)
     go_to(pane.menu, name)
     refused = pane.menu.current().refusal
     pane.menu.pick()
@@ -254,12 +260,7 @@ def test_every_method_can_be_added_from_the_form_and_then_runs_or_says_why_not(
 def test_what_mixed_images_forbid_is_marked_before_and_after_it_is_added(qtbot, quickstart: Draft) -> None:
     quickstart.set_value("data.mix", "mixup")
     quickstart.set_facts(answers.describe(quickstart.document))
-    panel = ExperimentPanel(quickstart)
-    qtbot.addWidget(panel)
-    panel.section("methods").set_open(True)
-    pane = panel.section("methods").content
-    assert isinstance(pane, MethodsPane)
-    pane.offer()
+    _, pane = offering(qtbot, quickstart)
     marked = {offer.entry.name: offer.refusal for offer in pane.menu.offers()}
     assert not marked["dist"]
     assert not marked["multi-teacher"]

@@ -7,10 +7,21 @@ from typing import Any
 
 from PySide6.QtCore import QEvent, Qt, Signal
 from PySide6.QtGui import QKeyEvent, QWheelEvent
-from PySide6.QtWidgets import QComboBox, QHBoxLayout, QSpinBox, QStyledItemDelegate, QVBoxLayout, QWidget
+from PySide6.QtWidgets import (
+    QComboBox,
+    QHBoxLayout,
+    QSpinBox,
+    QStyle,
+    QStyledItemDelegate,
+    QStyleOptionComboBox,
+    QVBoxLayout,
+    QWidget,
+)
 
 from kd_engine.knobs import Knob
 from kd_gui.theme.widgets import Caption, Elided, restyle
+
+BEARING = 2  # pixels that a style leaves free before and after a drop-down list's text
 
 
 class Field(QWidget):
@@ -96,7 +107,8 @@ class Quiet:
 
 
 class QuietCombo(Quiet, QComboBox):
-    """A drop-down list that may be narrower than its longest item."""
+    """A drop-down list that may be narrower than its longest item, which is then shortened in its middle:
+    names differ at their ends."""
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -104,6 +116,14 @@ class QuietCombo(Quiet, QComboBox):
         self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
         self.setMinimumContentsLength(6)
         self.setItemDelegate(QStyledItemDelegate(self))  # so that the style sheet reaches the items
+
+    def initStyleOption(self, option: QStyleOptionComboBox) -> None:
+        super().initStyleOption(option)
+        part, whole = QStyle.SubControl.SC_ComboBoxEditField, QStyle.ComplexControl.CC_ComboBox
+        room = self.style().subControlRect(whole, option, part, self).width() - 2 * BEARING
+        option.currentText = option.fontMetrics.elidedText(
+            option.currentText, Qt.TextElideMode.ElideMiddle, room
+        )
 
     def showPopup(self) -> None:
         view = self.view()

@@ -95,7 +95,7 @@ QLineEdit[invalid="true"], QSpinBox[invalid="true"], QDoubleSpinBox[invalid="tru
 QComboBox[invalid="true"] {{
     border-color: {bad};
 }}
-QComboBox {{ padding-right: 22px; combobox-popup: 0; }}
+QComboBox {{ padding-right: 0; combobox-popup: 0; }}
 QComboBox::drop-down {{ border: none; width: 22px; }}
 QComboBox::down-arrow {{ image: url(icons:chevron-down.svg); width: 14px; height: 14px; }}
 QComboBox QAbstractItemView {{

@@ -9,10 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PySide6.QtCore import QPoint, QPointF, Qt
 from PySide6.QtGui import QWheelEvent
-from PySide6.QtWidgets import QApplication
+from PySide6.QtWidgets import QApplication, QStyleOptionComboBox
 
 from kd_engine.errors import Problem
 from kd_engine.knobs import Knob
+from kd_gui.forms.field import QuietCombo
 from kd_gui.forms.fields import (
     ChoiceField,
     IntField,
@@ -163,6 +164,24 @@ def test_arrows_and_page_keys_move_a_slider(qtbot) -> None:
     qtbot.keyClick(row.groove, Qt.Key.Key_Home)
     assert 4.0 < heard[0][0] < 4.3 < heard[1][0]
     assert heard[2][0] == 1.0
+
+
+def test_a_long_name_in_a_narrow_list_is_shortened_in_its_middle(qtbot) -> None:
+    combo = QuietCombo()
+    qtbot.addWidget(combo)
+    combo.addItem("torchvision:mobilenet_v3_large")
+
+    def shown(width: int) -> str:
+        combo.setFixedWidth(width)
+        option = QStyleOptionComboBox()
+        combo.initStyleOption(option)
+        return option.currentText
+
+    start, end = shown(160).split("…")
+    assert "torchvision:mobilenet_v3_large".startswith(start)
+    assert "torchvision:mobilenet_v3_large".endswith(end)
+    assert min(len(start), len(end)) > 3
+    assert shown(400) == combo.currentText() == "torchvision:mobilenet_v3_large"
 
 
 def test_the_wheel_moves_a_slider_only_when_it_has_the_focus(qtbot) -> None:

@@ -181,7 +181,7 @@ def run_row(info: RunInfo) -> dict[str, Any]:
         "top1_test": student.get("top1_test_last") if isinstance(student, Mapping) else None,
         "retention": info.summary.get("retention"),
         "gain": info.summary.get("gain"),
-        "seconds": info.summary.get("seconds"),
+        "seconds": info.seconds,
         "folder": str(info.folder),
     }
 

@@ -66,6 +66,12 @@ class RunInfo:
     def title(self) -> str:
         return str(self.recipe.get("name") or self.name)
 
+    @property
+    def seconds(self) -> Any:
+        """Of training, as the summary says; None while the run is going and after it was killed, because its
+        summary is then from its start."""
+        return None if self.status in ("running", "interrupted") else self.summary.get("seconds")
+
 
 class RunFolder:
     """One run's folder: read it, append events, write files whole."""

@@ -43,7 +43,7 @@ def figures(info: RunInfo) -> Figures:
         tested=tested,
         retention=summary.get("retention"),
         size=student.get("bytes"),
-        seconds=summary.get("seconds"),
+        seconds=info.seconds,
     )
 
 

@@ -238,6 +238,16 @@ def test_a_dead_process_holds_no_lock(tmp_path: Path) -> None:
     assert info.status == "interrupted"
 
 
+@pytest.mark.parametrize(("status", "seconds"), [("interrupted", None), ("stopped", 3.5), ("done", 3.5)])
+def test_a_summary_from_before_a_kill_says_no_time(
+    tmp_path: Path, status: str, seconds: float | None
+) -> None:
+    with closing(Store(tmp_path).create(DOCUMENT)) as run:
+        run.write_json(SUMMARY, {"status": status, "seconds": 3.5})
+    (info,) = Store(tmp_path).runs()
+    assert (info.status, info.seconds) == (status, seconds)
+
+
 def test_a_copy_that_cannot_be_written_is_not_running(
     run: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:

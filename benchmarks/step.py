@@ -11,6 +11,9 @@ about a millisecond, an epoch of each in turn. CPU time, so that neighbours on t
 as a run is, with a report every 50 ms; once with a report after every step, which is the most there can be
 and what steps of more than 50 ms have.
 
+parts: how long some parts of a step with kept answers take where they stand, between two passes of the same
+small student, whose code and numbers fill the caches; with a report after every step.
+
 checkpoint: how long the training path of a resnet20 run is kept by a checkpoint, which is written beside it,
 and how long the checkpoint says that it took.
 """
@@ -18,6 +21,7 @@ and how long the checkpoint says that it took.
 from __future__ import annotations
 
 import argparse
+import statistics
 import tempfile
 import time
 from collections.abc import Iterator
@@ -32,14 +36,26 @@ import torch.nn.functional as F
 from benchmarks import figures, loops
 from benchmarks.figures import Figure
 from benchmarks.loops import Epochs, Pair
-from kd_engine import Recipe, Session, journal
+from kd_engine import Recipe, Session, journal, lockstep
 from kd_engine import events as e
+from kd_engine import session as run_loop
+from kd_engine.backend import Backend
+from kd_engine.cached import CachedTeacher
 from kd_engine.classroom import Classroom
 from kd_engine.data import plan
 from kd_engine.keeper import Keeper
+from kd_engine.lesson import Lesson
 
 LABELS, TAUGHT = "labels alone", "kd, answers kept"
 BATCH = 8  # of the steps whose overhead is measured
+PARTS: dict[str, tuple[Any, str]] = {  # whose, and its name
+    "kept answers": (CachedTeacher, "signals"),
+    "losses, their sum and the hits": (Lesson, "forward"),
+    "report and event": (journal.Journal, "report"),
+    "seed": (lockstep, "reseed"),
+    "memory layout": (Backend, "lay_out"),
+    "learning rate": (run_loop, "rate_factor"),
+}
 
 
 def main() -> None:
@@ -55,7 +71,7 @@ def main() -> None:
 
 def measured(asked: argparse.Namespace) -> list[Figure]:
     found: list[Figure] = []
-    for measure in (augmentation, overhead, checkpoints):
+    for measure in (augmentation, overhead, parts, checkpoints):
         with tempfile.TemporaryDirectory() as folder:
             found += measure(asked, Path(folder))
     return found
@@ -110,7 +126,8 @@ def overhead(asked: argparse.Namespace, folder: Path) -> list[Figure]:
                 "session": partial(session, recipe, folder),
                 "telling": partial(session, recipe, folder, every_step=True),
             }
-            times = loops.in_turn(makers, asked.repeats)
+            with at_once():
+                times = loops.in_turn(makers, asked.repeats)
         finally:
             torch.set_num_threads(before)
         for name, case in (("session", "a report every 50 ms"), ("telling", "a report after every step")):
@@ -132,6 +149,47 @@ def overhead(asked: argparse.Namespace, folder: Path) -> list[Figure]:
     return found
 
 
+def parts(asked: argparse.Namespace, folder: Path) -> list[Figure]:
+    recipe = tiny(asked.steps, taught=True, folder=folder)
+    medians: dict[str, list[float]] = {part: [] for part in PARTS}
+    with at_once(), stopwatches() as took, closing(session(recipe, folder, every_step=True)) as epochs:  # type: ignore[type-var]
+        next(epochs)
+        for _ in range(asked.repeats):
+            for seconds in took.values():
+                seconds.clear()
+            next(epochs)
+            for part, seconds in took.items():
+                medians[part].append(1e6 * statistics.median(seconds))
+    return [figures.over("part of a step, where it stands", medians[part], "µs", case=part) for part in PARTS]
+
+
+@contextmanager
+def stopwatches() -> Iterator[dict[str, list[float]]]:
+    """Seconds of each call of the PARTS, as they come."""
+    took: dict[str, list[float]] = {part: [] for part in PARTS}
+    before = {part: getattr(owner, name) for part, (owner, name) in PARTS.items()}
+
+    def timed(part: str) -> Any:
+        work, seconds = before[part], took[part]
+
+        def call(*args: Any, **more: Any) -> Any:
+            started = time.perf_counter()
+            try:
+                return work(*args, **more)
+            finally:
+                seconds.append(time.perf_counter() - started)
+
+        return call
+
+    try:
+        for part, (owner, name) in PARTS.items():
+            setattr(owner, name, timed(part))
+        yield took
+    finally:
+        for part, (owner, name) in PARTS.items():
+            setattr(owner, name, before[part])
+
+
 def tiny(steps: int, taught: bool, folder: Path) -> Recipe:
     """Of a student with two channels, on one thread; no augmentation."""
     pair = Pair("resnet8", "resnet8", BATCH, BATCH * steps, folder).write()
@@ -148,7 +206,7 @@ def tiny(steps: int, taught: bool, folder: Path) -> Recipe:
 
 def session(recipe: Recipe, folder: Path, every_step: bool = False) -> Epochs:
     """CPU seconds of the steps of an epoch, up to its last report."""
-    with at_once(), closing(iter(Session(recipe, folder / "runs"))) as events:
+    with closing(iter(Session(recipe, folder / "runs"))) as events:
         for event in events:
             if isinstance(event, e.CheckpointSaved):
                 break

@@ -16,7 +16,7 @@ from benchmarks import epoch, gpu, growth, loops, memory, stacked, step, window
 from benchmarks.__main__ import MODULES
 from benchmarks.figures import MISSED, Figure
 from benchmarks.loops import Pair
-from kd_engine import journal
+from kd_engine import journal, keeper
 
 QUICK = {"images": 32, "repeats": 1, "steps": 4}
 
@@ -127,9 +127,16 @@ def test_stacked_students_are_compared_with_students_in_turn() -> None:
     assert figure.value > 0
 
 
-def test_step_hands_over_augmentation_overhead_and_checkpoints() -> None:
+def test_step_hands_over_augmentation_overhead_parts_and_checkpoints() -> None:
+    patched = [(owner, name, getattr(owner, name)) for owner, name in step.PARTS.values()]
+    patched += [(keeper.Keeper, "begin", keeper.Keeper.begin)]
+    patched += [
+        (journal.Journal, name, getattr(journal.Journal, name))
+        for name in ("begin_checkpoint", "checkpointed")
+    ]
     found = sound(step.measured(asked()))
-    assert len(found) == 7
+    assert all(getattr(owner, name) is before for owner, name, before in patched)  # put back
+    assert len(found) == 7 + len(step.PARTS)
     overhead = [figure for figure in found if figure.unit == "ms" and figure.name.startswith("events")]
     assert [figure.must for figure in overhead] == [0.3] * 4
     assert journal.REPORT_S == 0.05  # put back

@@ -96,7 +96,7 @@ def load(run: RunFolder) -> Checkpoint:
         parts = {name: content[name] for name in ("recipe", "threads")}
         progress, data = Progress(**content["progress"]), content.get("data", "")
         return Checkpoint(progress, students=students, data=data, **parts)
-    except (KeyError, TypeError, ValueError, IndexError, RuntimeError) as error:
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, RuntimeError) as error:
         raise _unreadable(path, f"{error} is not as expected") from error
 
 

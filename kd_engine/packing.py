@@ -7,6 +7,7 @@ times what their bytes cost.
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -20,23 +21,27 @@ def pack(nest: Any) -> tuple[Any, list[Tensor]]:
     of the flat tensors returned beside it: one for each device and number format. They are memory of their
     own, on the tensors' devices, and nothing here waits for those."""
     groups: dict[tuple[torch.device, torch.dtype], _Group] = {}
-    packed = _packed(nest, groups)
+
+    def placed(item: Any) -> Any:
+        if not isinstance(item, Tensor):
+            return item
+        return groups.setdefault((item.device, item.dtype), _Group(len(groups))).add(item)
+
+    packed = _copied(nest, placed)
     return packed, [torch.cat(group.parts) for group in groups.values()]
 
 
-def unpack(packed: Any, memory: list[Tensor]) -> Any:
-    """The nest again, with tensors of the same strides that are views of `memory`. RuntimeError, IndexError
-    or another for places that are not there."""
-    if isinstance(packed, dict):
-        if PLACE in packed:
-            group, start, shape, stride = packed[PLACE]
-            return memory[group].as_strided(shape, stride, start)
-        made = copy.copy(packed)  # a state dict says more than its items
-        made.update((key, unpack(item, memory)) for key, item in packed.items())
-        return made
-    if isinstance(packed, (list, tuple)):
-        return type(packed)(unpack(item, memory) for item in packed)
-    return packed
+def unpack(packed: Any, memory: Sequence[Tensor]) -> Any:
+    """The nest again, with tensors of the same layout that are views of `memory`. An error of some kind for
+    places that are not there."""
+
+    def taken(item: Any) -> Any:
+        if not (isinstance(item, dict) and PLACE in item):
+            return item
+        group, start, shape, stride = item[PLACE]
+        return memory[group].as_strided(shape, stride, start)
+
+    return _copied(packed, taken)
 
 
 class _Group:
@@ -58,13 +63,15 @@ class _Group:
         return place
 
 
-def _packed(nest: Any, groups: dict[tuple[torch.device, torch.dtype], _Group]) -> Any:
-    if isinstance(nest, Tensor):
-        return groups.setdefault((nest.device, nest.dtype), _Group(len(groups))).add(nest)
+def _copied(nest: Any, instead: Callable[[Any], Any]) -> Any:
+    """The nest with what `instead` gives for each part of it; parts that it gives back are copied."""
+    part = instead(nest)
+    if part is not nest:
+        return part
     if isinstance(nest, dict):
         made = copy.copy(nest)  # a state dict says more than its items
-        made.update((key, _packed(item, groups)) for key, item in nest.items())
+        made.update((key, _copied(item, instead)) for key, item in nest.items())
         return made
     if isinstance(nest, (list, tuple)):
-        return type(nest)(_packed(item, groups) for item in nest)
+        return type(nest)(_copied(item, instead) for item in nest)
     return nest

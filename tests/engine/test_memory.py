@@ -90,6 +90,19 @@ def test_a_changed_row_is_not_there(seed: int, width: int, data: st.DataObject) 
     assert not kept.get(row)[1].any()
 
 
+def test_what_was_read_forgotten_and_put_again_is_what_was_put_last(place: Path | None) -> None:
+    kept, all_rows = Rows(6, 5, place), np.arange(6)
+    for seed in (1, 2):
+        put = words(all_rows + seed, 5)
+        kept.put(all_rows, put)
+        for _ in range(2):  # looked at, and known
+            got, there = kept.get(all_rows)
+            assert there.all()
+            np.testing.assert_array_equal(got, put)
+        kept.clear()
+        assert not kept.get(all_rows)[1].any()
+
+
 def test_rows_of_zeros_are_rows(place: Path | None) -> None:
     kept = Rows(3, 4, place)
     kept.put(np.array([1]), np.zeros((1, 4), np.uint16))

@@ -18,7 +18,7 @@ DTYPES = ("float32", "float64", "int64", "uint8", "bool", "float16")
 
 
 def same(one: Any, other: Any) -> bool:
-    """Values, kinds and tensors' strides."""
+    """Values and kinds."""
     if isinstance(one, Tensor):
         whole = isinstance(other, Tensor) and one.dtype == other.dtype and one.shape == other.shape
         return whole and (one == other).all().item()

@@ -563,6 +563,13 @@ def test_a_checkpoint_of_another_shape_is_refused(stopped: RunFolder, content: A
     assert "not a readable checkpoint" in refused(stopped)
 
 
+@pytest.mark.parametrize("memory", [[], [3], 3, [torch.ones(1)], None])
+def test_a_checkpoint_without_its_tensors_is_refused(stopped: RunFolder, memory: Any) -> None:
+    content = torch.load(stopped.path(RESUME), weights_only=True)
+    torch.save({**content, "memory": memory}, stopped.path(RESUME))
+    assert "not a readable checkpoint" in refused(stopped)
+
+
 def test_half_a_checkpoint_is_refused(stopped: RunFolder) -> None:
     whole = stopped.path(RESUME).read_bytes()
     stopped.path(RESUME).write_bytes(whole[: len(whole) // 2])

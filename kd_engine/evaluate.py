@@ -4,8 +4,6 @@ as it was."""
 from __future__ import annotations
 
 import ctypes
-import os
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -24,8 +22,7 @@ from kd_engine.models import count_macs, count_parameters
 
 BATCH = 256
 SECONDS = 2.0  # of work that a throughput is measured over: counters of energy tell of every tenth of one
-SAMPLE_S = 0.0005  # between two looks at this process's memory
-STATM = Path("/proc/self/statm")
+PROC = Path("/proc/self")
 
 
 @contextmanager
@@ -140,33 +137,29 @@ def pace(
     }
 
 
-def working_memory(
-    module: nn.Module, inputs: Tensor, backend: Backend, resident: Callable[[], int] | None = None
-) -> int | str:
+def working_memory(module: nn.Module, inputs: Tensor, backend: Backend) -> int | str:
     """Bytes that a pass over a batch takes at its peak beyond the weights and the inputs, or why it cannot
     be told.
 
-    On a GPU, as torch's allocator counts. On the CPU, by how much this process's resident memory grows
-    (`resident` tells it), looked at every half millisecond: with what libraries allocate on the side and
-    malloc's own overhead, without peaks that are shorter, and only while nothing else in this process
-    allocates. Expect it to be right to a fifth. It needs Linux's /proc, and glibc's malloc_trim, for memory
-    that was freed but kept would hide what is taken again.
+    On a GPU, as torch's allocator counts. On the CPU, by how far the kernel's own mark of this process's
+    resident memory rises: with what libraries allocate on the side and malloc's own overhead, and only while
+    nothing else in this process allocates. It needs Linux's /proc, and glibc's malloc_trim, for memory that
+    was freed but kept would hide what is taken again.
     """
     if backend.device.type == "cuda":
         return _allocated(module, inputs, backend)
     if backend.device.type != "cpu":
         return f"torch does not tell the peak of {backend.device.type}"
     trim = _trim()
-    if trim is None or not STATM.exists():
+    if trim is None or not (PROC / "clear_refs").exists():
         return "this system does not tell how a process's memory grows"
-    look = resident or _resident
     with at_rest(module), backend.autocast():
         module(inputs)  # what is made once and kept must not count
         trim()
-        base = look()
-        with _watched(look) as seen:
-            module(inputs)
-    return max(0, max(seen) - base)
+        (PROC / "clear_refs").write_text("5")  # sets the mark back to what is resident now
+        base = _peak()
+        module(inputs)
+        return _peak() - base
 
 
 def _allocated(module: nn.Module, inputs: Tensor, backend: Backend) -> int:
@@ -180,26 +173,6 @@ def _allocated(module: nn.Module, inputs: Tensor, backend: Backend) -> int:
     return int(torch.cuda.max_memory_allocated(backend.device) - before)
 
 
-@contextmanager
-def _watched(look: Callable[[], int]) -> Iterator[list[int]]:
-    """What `look` saw while the block ran, filled by a thread."""
-    seen = [look()]
-    over = threading.Event()
-
-    def watch() -> None:
-        while not over.wait(SAMPLE_S):
-            seen.append(look())
-
-    watcher = threading.Thread(target=watch, name="kd-memory", daemon=True)
-    watcher.start()
-    try:
-        yield seen
-    finally:
-        over.set()
-        watcher.join()
-        seen.append(look())
-
-
 def _trim() -> Callable[[], object] | None:
     """Gives memory that was freed back to the system; None where that cannot be asked for."""
     try:
@@ -209,8 +182,10 @@ def _trim() -> Callable[[], object] | None:
     return lambda: trim(0)
 
 
-def _resident() -> int:
-    return int(STATM.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+def _peak() -> int:
+    """The kernel's mark: the most bytes that this process had resident since it was last set back."""
+    (line,) = (line for line in (PROC / "status").read_text().splitlines() if line.startswith("VmHWM:"))
+    return 1024 * int(line.split()[1])
 
 
 def _wait(backend: Backend) -> None:

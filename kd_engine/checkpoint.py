@@ -22,7 +22,7 @@ from kd_engine.events import STUDENT, CheckpointSaved, KnobChanged, RunResumed
 from kd_engine.packing import pack, unpack
 from kd_engine.store import RESUME, RunFolder
 
-VERSION = 2
+VERSION = 3
 Content = dict[str, Any]  # of the file
 Change = tuple[int, str, Any]  # a live change: made at this step, of the setting at this path, to this value
 

@@ -39,7 +39,7 @@ from kd_engine.standing import Standing
 from kd_engine.steering import Mailbox, Steering, Stopped
 from kd_engine.store import ENVIRONMENT, RESUME, RunFolder, Store, assistant_file
 from kd_engine.teacher import LiveTeacher
-from kd_engine.trainee import Report
+from kd_engine.trainee import Tally
 from kd_engine.validation import Validation
 
 CHECKPOINT_S = 30.0  # within long epochs; the end of an epoch always makes one
@@ -325,7 +325,7 @@ class Session:
                     seconds=now.at.seconds,
                 )
             )
-            student.epoch = Report()
+            student.epoch = Tally()
         yield from self._notes()
         if stage.more.get("snapshots"):
             yield self._journal.snapshot(self._gallery, self._validation.said.get(e.STUDENT))

@@ -34,10 +34,30 @@ class Report:
     loss: float = 0.0
     terms: dict[str, float] = field(default_factory=dict)
     weighted: dict[str, float] = field(default_factory=dict)
-    right: float = 0.0
-    counted: float = 0.0
     bad: int | None = None
     bad_terms: tuple[str, ...] = ()
+
+
+@dataclass
+class Tally:
+    """What the steps of an epoch add up to. One by one and in order, so that the last bits do not depend on
+    how the clock cut them into reports. losses: their sum."""
+
+    steps: int = 0
+    losses: float = 0.0
+    right: float = 0.0
+    counted: float = 0.0
+
+    def add(self, loss: float, right: float, counted: float) -> None:
+        self.steps += 1
+        self.losses += loss
+        self.right += right
+        self.counted += counted
+
+    @property
+    def loss(self) -> float:
+        """The mean of a step."""
+        return self.losses / max(1, self.steps)
 
     @property
     def top1(self) -> float | None:
@@ -77,7 +97,7 @@ class Trainee:
         self.optimizer = make_optimizer(optimizer, self.lesson.parameters(), recorder is not None)
         self.scaler = backend.scaler()
         self._records: list[tuple[int, Numbers]] = []
-        self.epoch = Report()  # over the epoch so far
+        self.epoch = Tally()  # of the epoch so far
         # Best validation top-1, and after which epoch; without a validation part None, and the last epoch.
         self.best: tuple[float | None, int] | None = None
 
@@ -129,11 +149,11 @@ class Trainee:
         return why
 
     def report(self) -> Report:
-        """Means since the last report; also added to the epoch's. Waits for the device once."""
+        """Means since the last report; the epoch's tally has all of these steps then. Waits for the device
+        once."""
         made = Report(steps=len(self._records))
         if self._records:
             self._fill(made)
-            _add(self.epoch, made)
         self._records = []
         return made
 
@@ -150,7 +170,7 @@ class Trainee:
             "lesson": self.lesson.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
-            "epoch": vars(self.epoch),
+            "tally": vars(self.epoch),
             "best": self.best,
         }
 
@@ -162,7 +182,7 @@ class Trainee:
             group["lr"] = rate  # a checkpoint's lies in the host's memory, and every step sets it anyway
         if state["scaler"]:
             self.scaler.load_state_dict(state["scaler"])
-        self.epoch = Report(**{**state["epoch"], "bad_terms": tuple(state["epoch"]["bad_terms"])})
+        self.epoch = Tally(**state["tally"]) if "tally" in state else _tally_of(state["epoch"])
         self.best = tuple(state["best"]) if state["best"] else None
         self._records = []
         self._other_step()
@@ -203,8 +223,7 @@ class Trainee:
             loss = next(each)
             terms = {name: next(each) for name in numbers.terms}
             weighted = {name: next(each) for name in numbers.weighted}
-            made.right += next(each)
-            made.counted += next(each)
+            self.epoch.add(loss, next(each), next(each))
             if made.bad is None and not math.isfinite(loss):
                 made.bad = step
                 made.bad_terms = tuple(name for name, value in terms.items() if not math.isfinite(value))
@@ -239,13 +258,7 @@ def _knobs(section: MethodSection) -> dict[str, Any]:
     return {**section.more, "weight": section.weight}
 
 
-def _add(whole: Report, part: Report) -> None:
-    """Fold `part` into running means over `whole`."""
-    share = part.steps / (whole.steps + part.steps)
-    whole.loss += (part.loss - whole.loss) * share
-    for mine, theirs in ((whole.terms, part.terms), (whole.weighted, part.weighted)):
-        for name, value in theirs.items():
-            mine[name] = mine.get(name, 0.0) + (value - mine.get(name, 0.0)) * share
-    whole.steps += part.steps
-    whole.right += part.right
-    whole.counted += part.counted
+def _tally_of(means: dict[str, Any]) -> Tally:
+    """As it stands in checkpoints up to version 2."""
+    steps, right, counted = means["steps"], means["right"], means["counted"]
+    return Tally(steps, means["loss"] * steps, right, counted)

@@ -24,7 +24,7 @@ from kd_engine import events as e
 from kd_engine.commands import Continue, Pause, SetKnob, StepOnce, Stop
 from kd_engine.errors import StoreError
 from kd_engine.keeper import Keeper
-from kd_engine.packing import unpack
+from kd_engine.packing import pack, unpack
 from kd_engine.recipe import Recipe
 from kd_engine.session import Session
 from kd_engine.store import BEST, LAST, RESUME, RunFolder, Store
@@ -522,13 +522,32 @@ def test_a_checkpoint_from_a_newer_version_is_not_resumed(stopped: RunFolder) ->
     assert "made by a newer version" in refused(stopped)
 
 
-def test_a_checkpoint_from_before_they_were_packed_is_resumed(
-    undisturbed: RunFolder, stopped: RunFolder
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_checkpoint_of_an_older_version_is_resumed(
+    undisturbed: RunFolder, teacher: Path, tmp_path: Path, version: int
 ) -> None:
-    content = torch.load(stopped.path(RESUME), weights_only=True)
+    session = Session(tiny.recipe(teacher), tmp_path)
+    session.send(StepOnce("batch"))
+    tiny.until(session, e.Paused)
+    session.send(Stop())
+    run = list(session) and tiny.folder(session)
+    content = torch.load(run.path(RESUME), weights_only=True)
     students = unpack(content["students"], content.pop("memory"))
-    torch.save({**content, "version": 1, "students": students}, stopped.path(RESUME))
-    tiny.assert_same_run(go_on(stopped.folder.parent), undisturbed)
+    for student in students.values():
+        tally = student.pop("tally")
+        assert 1 <= tally["steps"] < tiny.STEPS  # it was stopped within an epoch
+        means: dict[str, Any] = {"terms": {}, "weighted": {}, "bad": None, "bad_terms": ()}
+        means["loss"] = tally.pop("losses") / tally["steps"]
+        student["epoch"] = {**means, **tally}
+    memory: Any = []
+    if version == 2:
+        students, memory = pack(students)
+    torch.save({**content, "version": version, "students": students, "memory": memory}, run.path(RESUME))
+    tiny.assert_same_run(go_on(tmp_path), undisturbed)
+    ours, theirs = (
+        [done.train["loss"] for done in tiny.of(e.EpochDone, one.events())] for one in (run, undisturbed)
+    )
+    assert ours == pytest.approx(theirs)
 
 
 class Payload:

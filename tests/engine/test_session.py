@@ -17,6 +17,7 @@ import torch
 from torch.nn import functional
 
 from kd_engine import events as e
+from kd_engine import journal
 from kd_engine.batches import Batch, Batches, Draw
 from kd_engine.commands import AskProbe, Continue, Pause, SetKnob, StepOnce, Stop
 from kd_engine.data import Subset
@@ -554,3 +555,18 @@ def test_lots_differ_from_step_to_step(
     still = {"name": "sgd", "lr": 0.0, "momentum": 0.0}
     tiny.run(tiny.recipe(teacher, stages__0__optimizer=still, stages__0__epochs=1), tmp_path)
     assert len({step.loss for step in steps}) == 3
+
+
+@pytest.mark.parametrize("every_s", [0.0, 1000.0])
+def test_an_epochs_figures_do_not_depend_on_how_often_is_reported(
+    every_s: float, undisturbed: RunFolder, teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal, "REPORT_S", every_s)
+    run = tiny.run(tiny.recipe(teacher), tmp_path)
+    reports = tiny.of(e.StepDone, run.events())
+    assert len(reports) == (6 if every_s == 0 else 2)
+    ours, theirs = (
+        [(done.train, done.validation) for done in tiny.of(e.EpochDone, one.events())]
+        for one in (run, undisturbed)
+    )
+    assert ours == theirs

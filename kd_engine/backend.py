@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 class Backend:
-    """A device and a number format.
+    """A device and a number format. side_by_side: whether students may learn at the same time.
 
     KdError when the device is not there, or cannot compute in the format asked for.
     """
@@ -39,6 +39,7 @@ class Backend:
                 "Set it to false.",
             )
         self._graph = hardware.graph
+        self.side_by_side = hardware.side_by_side and self.device.type == "cpu"
         self.dtype = {"32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[hardware.precision]
         if hardware.threads:
             set_threads(hardware.threads)

@@ -1,27 +1,38 @@
-"""The students of a stage side by side: the same batches, one pass of the teacher, a step each."""
+"""The students of a stage in step: the same batches, one pass of the teacher, a step each, where that is
+possible at the same time.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import closing
+from functools import partial
+from typing import TypeVar
 
 from kd_engine.backend import reseed
 from kd_engine.batches import Batch
 from kd_engine.classroom import Classroom
 from kd_engine.data import labelled_plan, plan
 from kd_engine.schedules import Clock
+from kd_engine.side_by_side import SideBySide
 from kd_engine.signals import Signals, together
 from kd_engine.standing import Standing
 from kd_engine.teacher import LiveTeacher
+from kd_engine.trainee import Trainee
+
+T = TypeVar("T")
 
 
 class Lockstep:
     """The students that stand in `now`, taught by the teacher of their stage, where it has one."""
 
-    def __init__(self, now: Standing, room: Classroom, teacher: LiveTeacher | None) -> None:
+    def __init__(
+        self, now: Standing, room: Classroom, teacher: LiveTeacher | None, beside: SideBySide
+    ) -> None:
         self._now = now
         self._room = room
         self._teacher = teacher
+        self._beside = beside
 
     def batches(self, steps: int) -> Generator[tuple[Batch, Batch | None], None, None]:
         """What is left of the epoch's `steps` batches; beside each that of those who learn from labels alone,
@@ -50,28 +61,41 @@ class Lockstep:
             student.lesson.needs_teacher and not student.learner.peer for student in now.students
         ):
             teacher = self._teacher.signals(batch)
+        if labelled is not None:
+            labelled = labelled._replace(inputs=lay_out(labelled.inputs))
         peers = self._hear_peers(batch)
-        for student in now.students:
-            reseed(now.recipe.seed, "step", now.at.step)
+
+        def learn(student: Trainee) -> None:
             if student.learner.labels_only and labelled is not None:
-                alone = labelled._replace(inputs=lay_out(labelled.inputs))
-                student.learn(now.at.step, lr, alone, None, clock)
+                student.learn(now.at.step, lr, labelled, None, clock)
             elif student.name in peers:
                 others = [said for name, said in peers.items() if name != student.name]
                 student.learn(now.at.step, lr, batch, together(others), clock, peers[student.name])
             else:
                 student.learn(now.at.step, lr, batch, teacher, clock)
+
+        self._each(now.students, learn)
         now.at.batch += 1
         now.at.step += 1
 
     def _hear_peers(self, batch: Batch) -> dict[str, Signals]:
         """What those who teach each other say, by name, before any of them takes the step."""
-        said = {}
-        for student in self._now.students:
-            if student.learner.peer:
-                reseed(self._now.recipe.seed, "step", self._now.at.step, student.name)
-                said[student.name] = student.hear(batch)
-        return said
+        peers = [student for student in self._now.students if student.learner.peer]
+        return self._each(peers, lambda peer: peer.hear(batch), by_name=True)
+
+    def _each(
+        self, students: list[Trainee], work: Callable[[Trainee], T], by_name: bool = False
+    ) -> dict[str, T]:
+        """What the work gives with each student, by name; at the same time where it can be. Those who draw
+        random numbers all draw the same ones, unless `by_name`."""
+
+        def task(student: Trainee) -> T:
+            if student.name not in self._beside.names:  # the others draw none
+                own = [student.name] if by_name else []
+                reseed(self._now.recipe.seed, "step", self._now.at.step, *own)
+            return work(student)
+
+        return self._beside.do({student.name: partial(task, student) for student in students})
 
     def _apart(self) -> bool:
         """Whether some student learns from batches of its own: from labels alone where some are withheld."""

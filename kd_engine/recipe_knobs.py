@@ -111,9 +111,16 @@ class HardwareKnobs(Knobs):
     nodes: int = knob(1, "How many machines.", low=1, high=1, advanced=True)
     threads: int | None = knob(
         None,
-        "CPU threads. Null: all cores, or what a short measurement at the start of a long run finds faster.",
+        "CPU threads, shared by students that learn side by side. Null: all cores, or what a short "
+        "measurement at the start of a long run finds faster.",
         low=1,
         high=256,
+        advanced=True,
+    )
+    side_by_side: bool = knob(
+        True,
+        "On a CPU, a student and its rivals learn at the same time, each on its share of the threads, rather "
+        "than one after the other on all of them.",
         advanced=True,
     )
     cache: Literal["off", "memory", "disk"] = knob(

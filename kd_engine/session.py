@@ -12,6 +12,7 @@ import logging
 import time
 from collections.abc import Callable, Generator, Iterable
 from contextlib import ExitStack, closing
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -35,6 +36,7 @@ from kd_engine.models import count_parameters
 from kd_engine.optim import rate_factor
 from kd_engine.recipe import Recipe
 from kd_engine.schedules import Clock
+from kd_engine.side_by_side import SideBySide, companions
 from kd_engine.standing import Standing
 from kd_engine.steering import Mailbox, Steering, Stopped
 from kd_engine.store import ENVIRONMENT, RESUME, RunFolder, Store, assistant_file
@@ -69,6 +71,7 @@ class Session:
         self._teacher: LiveTeacher | None = None  # the recipe's
         self._taught_by: LiveTeacher | None = None  # of the stage that is going
         self._before: dict[str, Alumnus] = {}  # the students of the last stage, by name
+        self._beside = SideBySide()  # of the stage that is going
         self._mail = Mailbox()
         self._open_things = ExitStack()  # to be closed when the run ends, however it ends
         self._stream = undisturbing(self._live())
@@ -124,6 +127,7 @@ class Session:
             yield self._failed(error)
         finally:
             self._open_things.close()
+            self._beside.close()
             self._now.dismiss()
             for teacher in (self._teacher, self._taught_by):
                 if teacher is not None:
@@ -200,8 +204,10 @@ class Session:
                 began = f"Started with {self._threads} CPU threads, going on with {now}"
                 may = "the last bits of the numbers may differ"
                 yield self._journal.notice("warning", "threads", f"{began}: {may}.", threads=now)
-        elif (choice := thread_count.choose(self._room, self._student)) is not None:
-            set_threads(choice.threads)
+            return
+        at_once = max(len(self._companions(stage)) for stage in range(len(self._now.recipe.stages)))
+        if (choice := thread_count.choose(self._room, self._student, max(1, at_once))) is not None:
+            set_threads(choice.total)
             self.run.write_json(ENVIRONMENT, self._room.backend.environment())
             yield self._journal.notice("info", "threads", str(choice), **choice.values)
 
@@ -212,6 +218,8 @@ class Session:
             self._student = room.student(number)
         yield from self._invite(number)
         now.students = room.trainees(number, self._student, self._taught_by, self._before)
+        self._beside.close()
+        self._beside = SideBySide(self._companions(number), torch.get_num_threads())
         yield from self._notes()
         if self._saved is not None:
             now.restore(self._saved)
@@ -250,6 +258,11 @@ class Session:
         if self._teaches_next(number):
             self._journal.keep_assistant(room, number)
 
+    def _companions(self, number: int) -> list[str]:
+        """Those students of a stage who can learn at the same time."""
+        room = self._room
+        return companions(room.learners(number), self._student.module, room.data.size, room.backend)
+
     def _invite(self, number: int) -> Events:
         """The teacher of a stage: the recipe's, or the student of the stage before."""
         if self._taught_by is not None and self._taught_by is not self._teacher:
@@ -281,7 +294,7 @@ class Session:
     def _epoch(self, steps: int) -> Events:
         now, stage = self._now, self._now.stage
         epoch, first = now.at.epoch, now.at.batch
-        lockstep = Lockstep(now, self._room, self._taught_by)
+        lockstep = Lockstep(now, self._room, self._taught_by, self._beside)
         with closing(lockstep.batches(steps)) as batches:
             for done in range(first, steps):
                 yield from self._steering.between_steps()
@@ -308,8 +321,10 @@ class Session:
         yield from self._steering.checkpointed()
         now.at.epoch += 1
         now.at.batch = 0
+        figures = {student.name: partial(self._validation.figures, student) for student in now.students}
+        measured = self._beside.do(figures)
         for student in now.students:
-            validation = self._validation.figures(student)
+            validation = measured[student.name]
             train = {"loss": student.epoch.loss}
             if student.epoch.top1 is not None:
                 train["top1"] = student.epoch.top1

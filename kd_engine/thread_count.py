@@ -15,7 +15,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -52,14 +52,27 @@ Step = Callable[[], object]
 
 @dataclass(frozen=True)
 class Choice:
-    """What was chosen. ms: of a step by number of threads, milliseconds; empty where the machine was too busy
-    to measure. kept: it was measured before."""
+    """What was chosen. threads: that a student takes. ms: of a step by number of threads, milliseconds; empty
+    where the machine was too busy to measure. kept: it was measured before. students: that learn at the same
+    time."""
 
     threads: int
     ms: Mapping[int, float]
     kept: bool = False
+    students: int = 1
+
+    @property
+    def total(self) -> int:
+        """Threads of the run: as many for each of its students, if there are so many."""
+        return min(max(self.ms, default=self.threads), self.threads * self.students)
 
     def __str__(self) -> str:
+        if self.students == 1:
+            return self._why
+        return f"{self._why} Of {self.students} students at a time: {self.total} in all."
+
+    @property
+    def _why(self) -> str:
         if not self.ms:
             return f"{_number(self.threads)}, torch's own choice: the machine is too busy to measure another."
         told = ", ".join(
@@ -75,18 +88,18 @@ class Choice:
     def values(self) -> dict[str, Any]:
         """Of the notice that tells it."""
         ms = {str(count): round(ms, 3) for count, ms in self._sorted}
-        return {"threads": self.threads, "ms": ms, "kept": self.kept}
+        return {"threads": self.total, "ms": ms, "kept": self.kept}
 
     @property
     def _sorted(self) -> list[tuple[int, float]]:
         return sorted(self.ms.items())
 
 
-def choose(room: Classroom, student: Model) -> Choice | None:
+def choose(room: Classroom, student: Model, students: int = 1) -> Choice | None:
     """How many CPU threads the runs of a recipe take; None where nothing is to be chosen, or it does not pay.
 
     student: of the first stage; it stays as it is, and so do the number of threads in force and the state of
-    the generators.
+    the generators. students: that learn at the same time, at most.
     """
     most = torch.get_num_threads()
     if not _open(room, most):
@@ -107,7 +120,7 @@ def choose(room: Classroom, student: Model) -> Choice | None:
         return Choice(fastest(ms), ms)
 
     about = {"model": section.model, **section.more, "image_size": size, "batch_size": batch_size}
-    return _memoised(key, measured, about, most)
+    return replace(_memoised(key, measured, about, most), students=students)
 
 
 def of_run(run: RunFolder) -> int | None:

@@ -78,6 +78,8 @@ class Method(nn.Module, Plugin):
     accompanies: ClassVar[bool] = True  # whether, after such a stage, it stands beside the labels too
     # Whether it reads targets as classes, which mixed images have not. {knob: value}: only where it is so set
     hard_targets: ClassVar[bool | Mapping[str, str]] = False
+    # Whether its step needs what all students share: random numbers, the choice of attention's kernels
+    alone: ClassVar[bool] = False
     grafts: ClassVar[bool] = False  # whether the student gets the teacher's classifier, see kd_engine.graft
 
     def __init__(self, knobs: Any) -> None:

@@ -95,7 +95,8 @@ class Crd(PairMethod):
     Knobs: ClassVar[type[Knobs]] = CrdKnobs
     hard_targets: ClassVar[bool] = True
     wants: ClassVar[str] = "embeddings in both models"
-    depends_on_order: ClassVar[bool] = True  # negatives are drawn row by row
+    depends_on_order: ClassVar[bool] = True  # negatives are drawn row by row,
+    alone: ClassVar[bool] = True  # with random numbers
 
     embed_student: nn.Linear
     embed_teacher: nn.Linear

@@ -59,6 +59,7 @@ class GradientAttention(Method):
     )
     Knobs: ClassVar[type[Knobs]] = GradientAttentionKnobs
     hard_targets: ClassVar[bool] = True
+    alone: ClassVar[bool] = True  # a second derivative needs the slower kernels of attention
 
     def student_taps(self, student: Shapes, teacher: Shapes) -> tuple[str, ...]:
         return (INPUT.name,)

@@ -153,6 +153,20 @@ class Unexplained(Toy):
     source = ""
 
 
+class Gambles(Toy):
+    """Draws random numbers beside others who may."""
+
+    def terms(self, student: Signals, teacher: Signals, target: Tensor) -> Terms:
+        terms = super().terms(student, teacher, target)
+        return {name: term * (1 + torch.rand(())) for name, term in terms.items()}
+
+
+class Shy(Toy):
+    """Says that it must learn alone, and holds up others for nothing."""
+
+    alone = True
+
+
 BROKEN = {
     HiddenParts: contract.check_parts_are_registered_and_move,
     UnusedPart: contract.check_gradient_reaches_the_student_and_its_own_parts_only,
@@ -168,6 +182,8 @@ BROKEN = {
     Dreams: contract.check_is_repeatable,
     InPlace: contract.check_is_repeatable,
     Unexplained: contract.check_describes_itself,
+    Gambles: contract.check_says_whether_it_must_learn_alone,
+    Shy: contract.check_says_whether_it_must_learn_alone,
 }
 
 

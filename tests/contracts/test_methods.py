@@ -374,6 +374,17 @@ def check_learns_from_mixed_images_unless_it_says_so(plugin: type[Method]) -> No
             assert tensor.grad is None or bool(tensor.grad.isfinite().all())
 
 
+def check_says_whether_it_must_learn_alone(plugin: type[Method]) -> None:
+    """It draws random numbers, or asks for a second derivative, exactly where it says `alone`."""
+    needs = False
+    for ready in _cases(plugin):
+        torch.manual_seed(1)
+        before = torch.get_rng_state()
+        ready.method(ready.student, ready.teacher, ready.target)
+        needs |= not torch.equal(before, torch.get_rng_state()) or INPUT.name in ready.student.taps
+    assert needs == plugin.alone, f"{plugin.name}: alone is {plugin.alone}, and it should be {needs}"
+
+
 CHECKS: tuple[Callable[[type[Method]], None], ...] = (
     check_describes_itself,
     check_builds_from_defaults_to_finite_scalars,
@@ -386,6 +397,7 @@ CHECKS: tuple[Callable[[type[Method]], None], ...] = (
     check_is_repeatable,
     check_live_knobs_act_at_the_next_call,
     check_learns_from_mixed_images_unless_it_says_so,
+    check_says_whether_it_must_learn_alone,
 )
 
 

@@ -121,6 +121,24 @@ def test_torchs_own_number_stays_unless_another_is_clearly_faster(
     assert fastest(ms) == expected
 
 
+@pytest.mark.parametrize(
+    ("threads", "ms", "students", "total"),
+    [
+        (1, {1: 19, 2: 31}, 1, 1),
+        (1, {1: 19, 2: 31}, 2, 2),
+        (1, {1: 19, 2: 31}, 5, 2),
+        (4, {1: 9, 2: 6, 4: 4, 16: 7}, 2, 8),
+        (16, {8: 4, 16: 3}, 2, 16),
+        (2, {}, 2, 2),
+    ],
+)
+def test_students_at_a_time_take_as_many_each_if_there_are_so_many(
+    threads: int, ms: dict[int, float], students: int, total: int
+) -> None:
+    choice = Choice(threads, ms, students=students)
+    assert (choice.total, choice.values["threads"]) == (total, total)
+
+
 def test_a_small_step_is_measured_in_turn_as_often_as_there_is_time(clock: Clock) -> None:
     tried = clock({1: 10, 2: 6})
     assert measure(lambda: None, [1, 2]) == {1: 10, 2: 6}
@@ -449,6 +467,16 @@ def test_a_run_tells_its_choice_and_has_the_bits_of_one_that_was_given_that_numb
     assert [notice.values["kept"] for notice in of_threads(again)] == [True]
 
 
+def test_a_run_with_a_rival_takes_the_number_for_each(teacher: Path, tmp_path: Path, clock: Clock) -> None:
+    clock(ONE_IS_FASTER)
+    made = tiny.recipe(teacher, hardware__threads=None, stages__0__rivals=[tiny.PLAIN])
+    session = Session(made, tmp_path)
+    (notice,) = of_threads(tiny.finish(session))
+    told = "1 CPU thread: the fastest of 1 (19 ms a step), 2 (31 ms). Of 2 students at a time: 2 in all."
+    assert notice.message == told
+    assert threads_of(tiny.folder(session)) == 2
+
+
 def test_the_steps_of_a_run_take_the_number_that_was_chosen(
     teacher: Path, tmp_path: Path, clock: Clock
 ) -> None:
@@ -533,4 +561,4 @@ def test_a_pilot_says_the_number_that_its_run_took(teacher: Path, tmp_path: Path
     for _ in trial:
         pass
     assert trial.outcome is not None
-    assert trial.outcome.environment["threads"] == 1
+    assert trial.outcome.environment["threads"] == 2  # one each: it trains many students

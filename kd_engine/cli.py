@@ -19,6 +19,7 @@ import typer
 
 from kd_engine import catalog as catalogs
 from kd_engine import report
+from kd_engine.allocation import keep_freed
 from kd_engine.check import check as check_recipe
 from kd_engine.cli_follow import FAILED, INTERRUPTED, WRONG, follow
 from kd_engine.cli_options import JsonOption, RecipeArgument, RunsOption, SetOption, app, document_of
@@ -212,6 +213,7 @@ def main() -> None:
     """Run the command line; a user's mistake ends in a line on stderr, not in a traceback."""
     _be_quiet()
     wait_asleep(os.environ)
+    keep_freed()
     before = signal.signal(signal.SIGINT, lambda *_: sys.exit(INTERRUPTED))
     try:
         app()

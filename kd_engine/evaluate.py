@@ -3,9 +3,8 @@ as it was."""
 
 from __future__ import annotations
 
-import ctypes
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import torch
 from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
+from kd_engine.allocation import give_back
 from kd_engine.backend import Backend
 from kd_engine.batches import Batches
 from kd_engine.energy import Counter
@@ -150,12 +150,12 @@ def working_memory(module: nn.Module, inputs: Tensor, backend: Backend) -> int |
         return _allocated(module, inputs, backend)
     if backend.device.type != "cpu":
         return f"torch does not tell the peak of {backend.device.type}"
-    trim = _trim()
-    if trim is None or not (PROC / "clear_refs").exists():
+    if not (PROC / "clear_refs").exists():
         return "this system does not tell how a process's memory grows"
     with at_rest(module), backend.autocast():
         module(inputs)  # what is made once and kept must not count
-        trim()
+        if not give_back():
+            return "this system does not say what of a process's memory is in use"
         (PROC / "clear_refs").write_text("5")  # sets the mark back to what is resident now
         base = _peak()
         module(inputs)
@@ -171,15 +171,6 @@ def _allocated(module: nn.Module, inputs: Tensor, backend: Backend) -> int:
         module(inputs)
         _wait(backend)
     return int(torch.cuda.max_memory_allocated(backend.device) - before)
-
-
-def _trim() -> Callable[[], object] | None:
-    """Gives memory that was freed back to the system; None where that cannot be asked for."""
-    try:
-        trim = ctypes.CDLL(None).malloc_trim
-    except (OSError, AttributeError, TypeError):  # no glibc: another libc, macOS, Windows
-        return None
-    return lambda: trim(0)
 
 
 def _peak() -> int:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kd_engine import commands, events
+from kd_engine.allocation import give_back, keep_freed
 from kd_engine.commands import Command, Stop
 from kd_engine.errors import KdError, did_you_mean
 from kd_engine.events import Event, Refused, RunFailed
@@ -71,6 +72,7 @@ class Worker:
                 self._answer(request)
             else:
                 self._run(request)
+                give_back()  # a window may be open for days
 
     def say(self, message: dict[str, Any]) -> None:
         """To the other process; one that went away and let us go on is not missed."""
@@ -258,6 +260,7 @@ def serve(lines: Iterable[str], tell: Tell, spare: Callable[[], object] | None =
 
 
 def main() -> None:
+    keep_freed()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     # What libraries print must not get among the messages: they keep the old standard output to themselves.
     messages = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8", buffering=1)

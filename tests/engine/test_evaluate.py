@@ -269,6 +269,11 @@ def test_where_memory_is_not_told_that_is_said(tmp_path: Path, monkeypatch: pyte
     assert "does not tell" in str(working_memory(Dropping(), torch.zeros(1, 3, 32, 32), CPU))
 
 
+def test_where_freed_memory_cannot_be_given_back_that_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evaluate, "give_back", lambda: False)
+    assert "does not say" in str(working_memory(Dropping(), torch.zeros(1, 3, 32, 32), CPU))
+
+
 # -- on the validation part, while a student learns --
 
 

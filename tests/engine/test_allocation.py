@@ -1,0 +1,61 @@
+"""Freed memory stays with the process where that was asked for, and goes back when told."""
+
+from __future__ import annotations
+
+import ctypes
+import subprocess
+import sys
+
+import pytest
+
+from kd_engine import allocation
+
+# How many new pages a process gets when it asks a second time for as much as it gave back.
+AGAIN = """
+import resource, sys
+import numpy as np
+from kd_engine.allocation import give_back, keep_freed
+
+def pages():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    np.full(6_000_000, 1.0)  # 48 MB, given back at once
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+if "keep" in sys.argv:
+    keep_freed()
+first, second = pages(), pages()
+give_back()
+print(first, second, pages())
+"""
+
+on_glibc = pytest.mark.skipif(not allocation.give_back(), reason="another libc")
+
+
+def pages(*arguments: str) -> list[int]:
+    done = subprocess.run(
+        [sys.executable, "-c", AGAIN, *arguments], capture_output=True, text=True, check=True
+    )
+    return [int(number) for number in done.stdout.split()]
+
+
+@on_glibc
+def test_what_was_freed_is_used_again_until_it_is_given_back() -> None:
+    first, second, third = pages("keep")
+    assert second < 100
+    assert third > 10 * second + 10  # huge pages are few
+    assert first > 10 * second + 10
+
+
+@on_glibc
+def test_else_the_system_hands_it_out_anew() -> None:
+    _, second, _ = pages()
+    assert second > 20
+
+
+def test_without_glibc_nothing_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_library(name: str | None) -> None:
+        raise OSError("no such library")
+
+    monkeypatch.setattr(ctypes, "CDLL", no_library)
+    allocation.keep_freed()
+    assert not allocation.give_back()

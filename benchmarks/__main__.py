@@ -21,7 +21,7 @@ from benchmarks import figures, ledger, page, pictures
 from benchmarks.ledger import Entry
 
 HERE = Path(__file__).parent
-MODULES = ("epoch", "stacked", "step", "memory", "growth", "gpu", "start", "window", "store")
+MODULES = ("epoch", "stacked", "waiting", "step", "memory", "growth", "gpu", "start", "window", "store")
 NONE = "none"
 
 

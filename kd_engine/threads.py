@@ -1,16 +1,17 @@
 """Let torch's CPU threads wait asleep: set before torch is imported, in the processes that are ours.
 
-GNU OpenMP lets a thread that waits for another spin at full speed. Where a window, or anything else, wants
-one of the cores, the thread that is waited for is the one that does not run: on two cores with one busy
-neighbour a step of resnet8 took 0.70 s spinning and 0.15 s with a short spin, timed by hand one after
-the other; it changes no number.
+GNU OpenMP lets a thread that waits for another spin at full speed, for hundreds of thousands of rounds. Where
+a window, or anything else, wants one of the cores, the thread that is waited for is the one that does not
+run: on two cores with one busy neighbour a step then takes five times as long as with a short spin. Not to
+spin at all costs a third and more when nobody else is there (`python -m benchmarks.waiting`). It changes no
+number.
 """
 
 from __future__ import annotations
 
 from collections.abc import MutableMapping
 
-SPINS = "1000"  # rounds of the waiting loop, then sleep
+SPINS = "7000"  # rounds of the waiting loop, then sleep
 CHOSEN = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")  # who set one of these knows better
 
 

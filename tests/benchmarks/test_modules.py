@@ -12,11 +12,13 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks import epoch, gpu, growth, loops, memory, stacked, step, window
+from benchmarks import apart, epoch, gpu, growth, loops, memory, stacked, step, waiting, window
 from benchmarks.__main__ import MODULES
+from benchmarks.apart import Apart
 from benchmarks.figures import MISSED, Figure
 from benchmarks.loops import Pair
 from kd_engine import journal, keeper
+from kd_engine.threads import SPINS
 
 QUICK = {"images": 32, "repeats": 1, "steps": 4}
 
@@ -32,6 +34,16 @@ def own_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]
 @pytest.fixture
 def pair(tmp_path: Path) -> Pair:
     return Pair("cnn", "cnn", 32, 64, tmp_path).write()
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Loops run in this process: others take seconds to begin."""
+
+    def in_turn(makers: dict[str, Apart], epochs: int) -> dict[str, list[float]]:
+        return loops.in_turn({name: maker.make for name, maker in makers.items()}, epochs)
+
+    monkeypatch.setattr(apart, "in_turn", in_turn)
 
 
 def asked(**more: Any) -> argparse.Namespace:
@@ -98,6 +110,7 @@ def test_a_run_that_fails_is_not_timed(pair: Pair) -> None:
         next(loops.ours(pair))
 
 
+@pytest.mark.usefixtures("here")
 def test_epoch_hands_over_a_figure_for_each_ratio() -> None:
     found = sound(epoch.measured(asked(pairs="cnn:cnn", batch="16", without_reference=True)))
     assert [figure.name for figure in found] == [
@@ -105,11 +118,13 @@ def test_epoch_hands_over_a_figure_for_each_ratio() -> None:
         "filling epoch ÷ (floor + one teacher pass)",
         "cached maps, epoch ÷ floor",
         "cached maps, epoch ÷ floor",
+        "student and rival ÷ two floors",
         "five rivals ÷ five floors",
     ]
     assert found[0].case == "cnn → cnn, batch 16"
 
 
+@pytest.mark.usefixtures("here")
 def test_the_reference_trains_and_is_to_be_slower(pair: Pair) -> None:
     (reference,) = [f for f in sound(epoch.by_batch(pair, 4.1, 1, True)) if f.name.startswith("reference")]
     assert (reference.must, reference.better) == (4.1, "more")
@@ -119,6 +134,46 @@ def test_five_rivals_are_a_sweep_over_five_temperatures() -> None:
     others = [rival["methods"][0]["temperature"] for rival in epoch.rivals(5)]
     assert sorted([epoch.TEMPERATURES[0], *others]) == sorted(epoch.TEMPERATURES)
     assert epoch.rivals(1) == []
+
+
+@pytest.mark.usefixtures("here")
+def test_waiting_compares_what_is_settled_for_a_process() -> None:
+    found = sound(waiting.measured(asked(students="cnn", batch=4, steps=1)))
+    assert len(found) == 5
+    assert found[-1].name.startswith("epoch, freed memory kept")
+
+
+def in_its_process() -> Iterator[float]:
+    """What the process says of itself, as numbers: how threads wait, and its number."""
+    yield float(os.environ.get("GOMP_SPINCOUNT", -1))
+    yield float(os.getpid())
+
+
+def breaks_off() -> Iterator[float]:
+    yield 1.0
+    raise ZeroDivisionError("no more")
+
+
+def test_a_loop_of_ours_has_a_process_as_kd_run_has_and_others_have_pythons() -> None:
+    makers = {"theirs": Apart(in_its_process), "ours": Apart(in_its_process, ours=True)}
+    before = dict(os.environ)
+    told = apart.in_turn(makers, 2)
+    assert [spins for spins, _ in told.values()] == [-1, float(SPINS)]
+    assert len({os.getpid(), *(process for _, process in told.values())}) == 3
+    assert dict(os.environ) == before
+
+
+def test_a_loop_that_breaks_off_says_why() -> None:
+    with pytest.raises(RuntimeError, match="no more"):
+        apart.in_turn({"broken": Apart(breaks_off)}, 2)
+
+
+def test_what_was_asked_for_a_process_comes_before_what_ours_have(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_WAIT_POLICY", "active")  # of who measures, not of who is measured
+    assert "GOMP_SPINCOUNT" not in Apart(breaks_off).environ()
+    assert Apart(breaks_off, ours=True).environ()["GOMP_SPINCOUNT"] == SPINS
+    assert Apart(breaks_off, ours=True, waits={"GOMP_SPINCOUNT": "3"}).environ()["GOMP_SPINCOUNT"] == "3"
+    assert "OMP_WAIT_POLICY" not in Apart(breaks_off).environ()
 
 
 def test_stacked_students_are_compared_with_students_in_turn() -> None:

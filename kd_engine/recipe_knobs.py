@@ -47,6 +47,7 @@ class DataKnobs(Knobs):
     memory_mb: int = knob(
         2048,
         "Images beyond this stay on disk.",
+        label="Memory",
         low=16,
         high=1_000_000,
         unit="MB",
@@ -105,6 +106,7 @@ class HardwareKnobs(Knobs):
         False,
         "Record a training step once and launch it whole, as a CUDA graph. The numbers stay the same; small "
         "networks are faster. Needs an Nvidia GPU.",
+        label="CUDA graph",
         advanced=True,
     )
     devices: int = knob(1, "How many devices.", low=1, high=1, advanced=True)
@@ -133,6 +135,7 @@ class HardwareKnobs(Knobs):
         4096,
         "Room for the answers of all teachers together; a run may take half of it. Least recently used ones "
         "go first.",
+        label="Cache size",
         low=16,
         high=10_000_000,
         unit="MB",

@@ -19,7 +19,7 @@ from PySide6.QtWidgets import (
 )
 
 from kd_engine.knobs import Knob
-from kd_gui.theme.widgets import Caption, Elided, restyle
+from kd_gui.theme.widgets import Caption, Elided, in_lines, restyle
 
 BEARING = 2  # pixels that a style leaves free before and after a drop-down list's text
 
@@ -44,7 +44,7 @@ class Field(QWidget):
         self.column = QVBoxLayout(self)
         self.column.setContentsMargins(0, 0, 0, 0)
         self.column.setSpacing(4)
-        self.setToolTip(tooltip(knob))
+        self.setToolTip(in_lines(tooltip(knob)))
 
     def value(self) -> Any:
         raise NotImplementedError

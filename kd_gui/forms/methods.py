@@ -13,7 +13,7 @@ from kd_gui.forms.method_menu import MethodMenu
 from kd_gui.forms.pane import Pane, Slot, form_into
 from kd_gui.state import edits
 from kd_gui.state.draft import Draft
-from kd_gui.theme.widgets import GAP, Caption, Elided, IconButton, Rule
+from kd_gui.theme.widgets import GAP, Caption, Elided, IconButton, Rule, in_lines
 
 
 class MethodRow(QWidget):
@@ -24,7 +24,7 @@ class MethodRow(QWidget):
         super().__init__(parent)
         self.draft, self.path, self.entry = draft, path, entry
         self.title = Elided(entry.title)
-        self.setToolTip("\n".join(t for t in (entry.help, entry.source) if t))
+        self.setToolTip(in_lines("\n".join(t for t in (entry.help, entry.source) if t)))
         self.remove = IconButton("close", self.tr("Remove {}").format(entry.title))
         self.remove.clicked.connect(self._take_away)
         self.caution = Caption(entry.caution, "warn")

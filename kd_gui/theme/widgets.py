@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
@@ -22,6 +23,7 @@ from kd_gui.theme import font, icon, theme, title_font
 
 SPACE = 12  # between and inside cards
 GAP = 8  # between controls
+TOOLTIP = 64  # letters in a line
 CONTROL = 32  # a control's height
 
 Tone = Literal["", "muted", "faint", "teacher", "student", "good", "warn", "bad"]
@@ -241,6 +243,11 @@ class IconButton(QPushButton):
 def primary(text: str, parent: QWidget | None = None) -> QPushButton:
     """The one button that goes forward, filled with the student's colour."""
     return with_role(QPushButton(text, parent), "primary")
+
+
+def in_lines(text: str) -> str:
+    """`text` with lines that are too long for a tooltip broken: Qt breaks those of rich text only."""
+    return "\n".join(textwrap.fill(line, TOOLTIP) for line in text.splitlines())
 
 
 def with_role(

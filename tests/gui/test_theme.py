@@ -13,7 +13,7 @@ from PySide6.QtWidgets import QApplication, QPushButton
 
 from kd_gui.theme import DARK, LIGHT, Tokens, apply, font, icon, series_style, style, term_style, theme
 from kd_gui.theme.icons import icon_names
-from kd_gui.theme.widgets import Card, Elided, IconButton, PillButton, Segmented, primary
+from kd_gui.theme.widgets import TOOLTIP, Card, Elided, IconButton, PillButton, Segmented, in_lines, primary
 
 
 @pytest.fixture(autouse=True)
@@ -148,3 +148,10 @@ def test_a_long_label_is_cut_with_its_whole_text_in_the_tooltip(qtbot) -> None:
     label.resize(600, 20)
     label.grab()
     assert label.toolTip() == ""
+
+
+def test_a_tooltip_has_lines_that_can_be_read_and_keeps_those_that_it_had() -> None:
+    told = in_lines("word " * 40 + "\n1 to 20").splitlines()
+    assert max(map(len, told)) <= TOOLTIP
+    assert (told[-1], len(told)) == ("1 to 20", 5)
+    assert in_lines("") == ""

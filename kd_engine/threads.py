@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import MutableMapping
 
-SPINS = "7000"  # rounds of the waiting loop, then sleep
+SPINS = "10000"  # rounds of the waiting loop, then sleep
 CHOSEN = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")  # who set one of these knows better
 
 

@@ -1,7 +1,7 @@
 """What is settled for a process of ours: how long threads spin before they sleep, and whether freed memory
 stays.
 
-    python -m benchmarks.waiting [--students resnet8,mobilenetv2] [--batch 64] [--repeats 5] [--steps 8]
+    python -m benchmarks.waiting [--students resnet8,mobilenetv2] [--batch 64] [--repeats 5] [--steps 6]
 
 spin: steps of a student alone (forward, backward, SGD) with the spin that `kd run` asks for, over steps with
 torch's own, which is long, and over steps that sleep at once; on the quiet machine, and beside a neighbour
@@ -41,7 +41,7 @@ def main() -> None:
     parser.add_argument("--students", default="resnet8,mobilenetv2")
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--steps", type=int, default=8, help="that are timed at once")
+    parser.add_argument("--steps", type=int, default=6, help="that are timed at once")
     parser.add_argument("--images", type=int, default=2048, help="of an epoch with a rival")
     asked = parser.parse_args()
     if asked.small:

@@ -60,6 +60,22 @@ def milestones(text: str) -> list[float]:
     return [float(part) for part in text.split(",") if part.strip()]
 
 
+def clear_gradients(optimizer: torch.optim.Optimizer) -> None:
+    """As its `zero_grad`, which also marks the place for a profiler: that takes longer than the work."""
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            parameter.grad = None
+
+
+def take_step(optimizer: torch.optim.Optimizer) -> None:
+    """As its `step`, without a profiler's mark and without hooks, which nobody has hung in: tens of
+    microseconds, a part of every step of a small network."""
+    step = type(optimizer).step
+    if getattr(step, "hooked", False):  # so torch marks what it has wrapped
+        step = step.__wrapped__  # type: ignore[attr-defined]
+    step(optimizer)
+
+
 def set_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
     for group in optimizer.param_groups:
         if isinstance(group["lr"], Tensor):

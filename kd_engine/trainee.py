@@ -15,7 +15,7 @@ from kd_engine.batches import Batch
 from kd_engine.document import get_at
 from kd_engine.lesson import LABEL, Lesson, Losses, term_names
 from kd_engine.methods import Method, create
-from kd_engine.optim import make_optimizer, set_rate
+from kd_engine.optim import clear_gradients, make_optimizer, set_rate, take_step
 from kd_engine.recipe import MethodSection, NamedSection
 from kd_engine.replay import Given, Numbers, Replay
 from kd_engine.schedules import END, Clock
@@ -192,7 +192,7 @@ class Trainee:
 
     def _step(self, given: Given, clock: Clock, said: Signals | None = None) -> Numbers:
         self.lesson.set_clock(clock)
-        self.optimizer.zero_grad(set_to_none=True)
+        clear_gradients(self.optimizer)
         said = self._hear(given) if said is None else said
         with self.backend.autocast():
             losses: Losses = self.lesson(said, given.teacher, given.target)
@@ -203,7 +203,7 @@ class Trainee:
             scaler.update()
         else:
             losses.total.backward()  # type: ignore[no-untyped-call]
-            self.optimizer.step()
+            take_step(self.optimizer)
         return _numbers(losses)
 
     def _hear(self, given: Given) -> Signals:

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from kd_engine.optim import make_optimizer, milestones, rate_factor, set_rate
+from kd_engine.optim import clear_gradients, make_optimizer, milestones, rate_factor, set_rate, take_step
 from kd_engine.recipe import NamedSection
 from kd_engine.recipe_knobs import OPTIMIZERS, SCHEDULES
 
@@ -140,6 +140,51 @@ def test_adamw_is_adamw() -> None:
         )
     settings = section("adamw", weight_decay=0.3, beta1=0.8, beta2=0.95)
     assert torch.allclose(trained(lambda p: make_optimizer(settings, p)), weight, rtol=1e-5)
+
+
+def torchs_step(optimizer: torch.optim.Optimizer) -> None:
+    optimizer.step()
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("hooked", [True, False])
+def test_a_step_without_a_profilers_mark_is_torchs_own_bit_for_bit(
+    name: str, hooked: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    one = nn.Linear(4, 3)
+    other = copy.deepcopy(one)
+    inputs = torch.randn(8, 4)
+    for module, clear, take in (
+        (one, clear_gradients, take_step),
+        (other, torch.optim.Optimizer.zero_grad, torchs_step),
+    ):
+        optimizer = make_optimizer(section(name), module.parameters())
+        assert type(optimizer).step.hooked  # else nothing is saved with this version of torch
+        if not hooked:
+            monkeypatch.setattr(type(optimizer).step, "hooked", False)
+        for _ in range(3):
+            clear(optimizer)
+            assert all(parameter.grad is None for parameter in module.parameters())
+            module(inputs).square().sum().backward()
+            take(optimizer)
+        monkeypatch.undo()
+    assert all(torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))
+
+
+def test_a_step_tells_no_profiler() -> None:
+    parameter = nn.Parameter(torch.ones(3))
+    optimizer = make_optimizer(section("sgd"), [parameter])
+
+    def marks(clear: Any, take: Any) -> set[str]:
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as seen:
+            clear(optimizer)
+            parameter.sum().backward()
+            take(optimizer)
+        return {event.key for event in seen.key_averages() if "Optimizer" in event.key}
+
+    assert len(marks(torch.optim.Optimizer.zero_grad, torchs_step)) == 2
+    assert marks(clear_gradients, take_step) == set()
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)

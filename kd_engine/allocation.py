@@ -2,8 +2,8 @@
 
 glibc gives large pieces back to the system as soon as they are free, and the system fills them with zeros
 when they are asked for again: thousands of pages a step. With a student and its rival on threads of their own
-that is a tenth of an epoch (`python -m benchmarks.waiting`). It changes no number. Where there is no glibc,
-nothing is done.
+that is a twentieth to a tenth of an epoch (`python -m benchmarks.waiting`). It changes no number. Where there
+is no glibc, nothing is done.
 """
 
 from __future__ import annotations

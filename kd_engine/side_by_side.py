@@ -36,7 +36,7 @@ class SideBySide:
         self._pool = ThreadPoolExecutor(workers, "kd-student") if self.names else None
         if self._pool is None:
             return
-        all_there = threading.Barrier(workers + 1)
+        all_there = threading.Barrier(workers + 1, timeout=60)  # for those who wait where others cannot begin
 
         def begin() -> None:
             torch.get_num_threads()  # the first call of any kind gives a thread the process's number

@@ -2,9 +2,9 @@
 
 GNU OpenMP lets a thread that waits for another spin at full speed, for hundreds of thousands of rounds. Where
 a window, or anything else, wants one of the cores, the thread that is waited for is the one that does not
-run: on two cores with one busy neighbour a step then takes five times as long as with a short spin. Not to
-spin at all costs a third and more when nobody else is there (`python -m benchmarks.waiting`). It changes no
-number.
+run: on two cores with one busy neighbour a step then takes three to five times as long as with the spin that
+is asked for here. Not to spin at all takes up to twice as long when nobody else is there, and is faster only
+beside that neighbour. `python -m benchmarks.waiting` measures all of it. It changes no number.
 """
 
 from __future__ import annotations

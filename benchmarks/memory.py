@@ -25,7 +25,6 @@ import torch
 from benchmarks import figures, loops
 from benchmarks.figures import Figure
 from kd_engine import Recipe
-from kd_engine.allocation import give_back
 from kd_engine.batches import Batch
 from kd_engine.cached import CachedTeacher
 from kd_engine.classroom import Classroom
@@ -157,7 +156,6 @@ class Growth:
     at which it held most."""
 
     def __init__(self) -> None:
-        give_back()  # memory that was freed but kept would hide what is taken again
         self._before = held()
         self.most = dict.fromkeys(KINDS, 0.0)
 

@@ -9,12 +9,15 @@ is no glibc, nothing is done.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 TRIM_THRESHOLD, TOP_PAD, MMAP_THRESHOLD = -1, -2, -3  # glibc's names for what mallopt sets
 LARGE = 2**30  # bytes: only such a piece is one of the system's own, and goes back when it is free
 MOST = 2**31 - 1  # bytes that stay although they are free
 AHEAD = 2**26  # bytes asked of the system at a time
+PAGE = 4096
 
 
 def keep_freed() -> None:
@@ -32,10 +35,39 @@ def give_back() -> bool:
     return True
 
 
-def _glibc(name: str) -> Callable[..., int] | None:
-    """A function of it; None with another libc, on macOS and Windows."""
+@contextmanager
+def nothing_free() -> Iterator[bool]:
+    """While it lasts, memory that this thread asks for is new to the process, so that it can be seen to grow;
+    False where that cannot be had.
+
+    What is free is handed back; but the last piece of the heap stays where somebody else has moved the heap's
+    end, so it is taken as long, and never touched.
+    """
+    info, take, let_go = _glibc("mallinfo2"), _glibc("malloc"), _glibc("free")
+    if info is None or take is None or let_go is None or not give_back():
+        yield False
+        return
+    info.restype, take.restype = _Info, ctypes.c_void_p
+    take.argtypes, let_go.argtypes = [ctypes.c_size_t], [ctypes.c_void_p]
+    last = take(max(0, info().keepcost - PAGE))
     try:
-        found: Callable[..., int] = getattr(ctypes.CDLL(None), name)
+        yield True
+    finally:
+        let_go(last)
+
+
+class _Info(ctypes.Structure):
+    """What mallinfo2 tells. keepcost: bytes of the heap's last free piece."""
+
+    _fields_ = (
+        *((f"other{i}", ctypes.c_size_t) for i in range(9)),
+        ("keepcost", ctypes.c_size_t),
+    )
+
+
+def _glibc(name: str) -> Any:
+    """A function of it, with types of its own; None with another libc, on macOS and Windows."""
+    try:
+        return ctypes.CDLL(None)[name]
     except (OSError, AttributeError, TypeError):
         return None
-    return found

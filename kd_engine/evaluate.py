@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
-from kd_engine.allocation import give_back
+from kd_engine.allocation import nothing_free
 from kd_engine.backend import Backend
 from kd_engine.batches import Batches
 from kd_engine.energy import Counter
@@ -143,8 +143,8 @@ def working_memory(module: nn.Module, inputs: Tensor, backend: Backend) -> int |
 
     On a GPU, as torch's allocator counts. On the CPU, by how far the kernel's own mark of this process's
     resident memory rises: with what libraries allocate on the side and malloc's own overhead, and only while
-    nothing else in this process allocates. It needs Linux's /proc, and glibc's malloc_trim, for memory that
-    was freed but kept would hide what is taken again.
+    nothing else in this process allocates. It needs Linux's /proc, and glibc, for memory that was
+    freed but kept would hide what is taken again.
     """
     if backend.device.type == "cuda":
         return _allocated(module, inputs, backend)
@@ -154,12 +154,13 @@ def working_memory(module: nn.Module, inputs: Tensor, backend: Backend) -> int |
         return "this system does not tell how a process's memory grows"
     with at_rest(module), backend.autocast():
         module(inputs)  # what is made once and kept must not count
-        if not give_back():
-            return "this system does not say what of a process's memory is in use"
-        (PROC / "clear_refs").write_text("5")  # sets the mark back to what is resident now
-        base = _peak()
-        module(inputs)
-        return _peak() - base
+        with nothing_free() as possible:
+            if not possible:
+                return "this system does not say what of a process's memory is in use"
+            (PROC / "clear_refs").write_text("5")  # sets the mark back to what is resident now
+            base = _peak()
+            module(inputs)
+            return _peak() - base
 
 
 def _allocated(module: nn.Module, inputs: Tensor, backend: Backend) -> int:

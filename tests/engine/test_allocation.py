@@ -41,15 +41,44 @@ def pages(*arguments: str) -> list[int]:
 @on_glibc
 def test_what_was_freed_is_used_again_until_it_is_given_back() -> None:
     first, second, third = pages("keep")
-    assert second < 100
-    assert third > 10 * second + 10  # huge pages are few
-    assert first > 10 * second + 10
+    assert min(first, third) > 10 + 4 * second  # of huge pages there are two dozen
 
 
 @on_glibc
 def test_else_the_system_hands_it_out_anew() -> None:
     _, second, _ = pages()
-    assert second > 20
+    assert second > 10
+
+
+# The end of the heap is moved by somebody else while 100 MB before it are in use: they cannot be handed back.
+HIDDEN = """
+import ctypes, resource
+import numpy as np
+from kd_engine.allocation import keep_freed, nothing_free
+
+keep_freed()
+large = np.full(12_500_000, 1.0)
+ctypes.CDLL(None).sbrk(ctypes.c_long(4096))
+del large
+
+def pages():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    np.full(6_000_000, 1.0)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+hidden = pages()
+with nothing_free() as possible:
+    seen = pages()
+print(hidden, seen, int(possible), pages())
+"""
+
+
+@on_glibc
+def test_memory_that_is_new_is_seen_also_where_what_is_free_cannot_be_given_back() -> None:
+    done = subprocess.run([sys.executable, "-c", HIDDEN], capture_output=True, text=True, check=True)
+    hidden, seen, possible, _ = (int(number) for number in done.stdout.split())
+    assert possible
+    assert seen > 10 + 4 * hidden
 
 
 def test_without_glibc_nothing_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -59,3 +88,5 @@ def test_without_glibc_nothing_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ctypes, "CDLL", no_library)
     allocation.keep_freed()
     assert not allocation.give_back()
+    with allocation.nothing_free() as possible:
+        assert not possible

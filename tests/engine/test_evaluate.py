@@ -269,8 +269,8 @@ def test_where_memory_is_not_told_that_is_said(tmp_path: Path, monkeypatch: pyte
     assert "does not tell" in str(working_memory(Dropping(), torch.zeros(1, 3, 32, 32), CPU))
 
 
-def test_where_freed_memory_cannot_be_given_back_that_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(evaluate, "give_back", lambda: False)
+def test_where_freed_memory_would_hide_it_that_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evaluate, "nothing_free", lambda: contextlib.nullcontext(False))
     assert "does not say" in str(working_memory(Dropping(), torch.zeros(1, 3, 32, 32), CPU))
 
 

@@ -6,9 +6,9 @@ floor: the same student alone, plain PyTorch on a resident float tensor, channel
 no augmentation, no figures. warm: a session with crop and flip, soft targets, every report and checkpoint
 on, when the teacher has said all. filling: the first epoch of a new session, over the floor and one pass of
 the teacher. reference: teacher forward at every step, PIL transforms for each sample in two loader workers,
-`.item()` at every step, as RepDistiller and mdistiller do; it is timed in the first batch size. Other methods
-and five rivals (one temperature each, beside five floors) are timed for the first pair in the first batch
-size.
+`.item()` at every step, as RepDistiller and mdistiller do; it is timed in the first batch size. Other
+methods, a student with a rival (beside two floors) and five rivals (one temperature each, beside five floors)
+are timed for the first pair in the first batch size.
 
 All of a pair are timed in turn, one epoch each, over and over: every ratio is of two neighbouring epochs.
 Each runs in a process of its own: sessions in one that is set up as `kd run` sets up its own, floor, teacher

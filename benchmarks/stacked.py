@@ -4,7 +4,7 @@
 
 Forward and backward pass of several students of one architecture on the same batch, labels alone: one after
 the other, and as one model by torch.func (weights stacked, vmap over them). In turn; medians of ratios, so
-above 1 means that stacking is slower. Rivals are trained one after the other where it is (docs/decisions.md).
+above 1 means that stacking is slower. It is, so rivals are not stacked: see docs/decisions.md.
 """
 
 from __future__ import annotations

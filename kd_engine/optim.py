@@ -68,8 +68,8 @@ def clear_gradients(optimizer: torch.optim.Optimizer) -> None:
 
 
 def take_step(optimizer: torch.optim.Optimizer) -> None:
-    """As its `step`, without a profiler's mark and without hooks, which nobody has hung in: tens of
-    microseconds, a part of every step of a small network."""
+    """As its `step`, without a profiler's mark, which costs a small network a part of every step, and without
+    hooks, which nobody has hung in."""
     step = type(optimizer).step
     if getattr(step, "hooked", False):  # so torch marks what it has wrapped
         step = step.__wrapped__  # type: ignore[attr-defined]

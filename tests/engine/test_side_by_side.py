@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 
 from kd_engine import events as e
 from kd_engine.backend import Backend, set_threads, threads_kept
-from kd_engine.commands import AskProbe, Stop
+from kd_engine.commands import AskProbe, Continue, SetKnob, StepOnce, Stop
 from kd_engine.errors import KdError
 from kd_engine.methods.kd import Kd
 from kd_engine.models import create
@@ -237,6 +238,42 @@ def test_a_run_that_was_stopped_probed_and_resumed_has_the_bits_of_one_left_alon
     tiny.finish(Session.resume(run.folder))
     assert tiny.differing(undisturbed, run) == []
     assert [d for d in told(undisturbed) if d[1] == 2] == [d for d in told(run) if d[1] == 2]
+
+
+def steered_through_a_nan(made: Recipe, runs: Path) -> RunFolder:
+    """Changed live, paused, sick from its second step on, healed from its last checkpoint, and run to its
+    end."""
+    session = Session(made, runs)
+    session.send(StepOnce("batch"))
+    tiny.until(session, e.Paused)
+    session.send(SetKnob(tiny.LR, 10.0))
+    session.send(SetKnob(tiny.TEMPERATURE, 19.0))
+    session.send(Continue())
+    assert tiny.until(session, e.Paused)[-1].why == "nan"
+    session.send(SetKnob(tiny.TEMPERATURE, 2.0))
+    session.send(SetKnob(tiny.LR, 0.01))
+    session.send(Continue())
+    tiny.finish(session)
+    return tiny.folder(session)
+
+
+def test_live_changes_and_the_way_back_from_a_nan_have_the_bits_of_one_thread(
+    teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_once: list[int]
+) -> None:
+    terms = Kd.terms
+
+    def explosive(self: Kd, *signals: Any) -> Any:
+        sick = math.nan if self.knobs.temperature == 19.0 else 1.0
+        return {name: term * sick for name, term in terms(self, *signals).items()}
+
+    monkeypatch.setattr(Kd, "terms", explosive)
+    alone = steered_through_a_nan(made(teacher, 1), tmp_path)
+    assert at_once == []
+    beside = steered_through_a_nan(made(teacher, 3), tmp_path)
+    assert set(at_once) == {3}
+    assert tiny.differing(alone, beside) == []
+    assert told(alone) == told(beside)
+    assert tiny.changes(alone) == tiny.changes(beside)
 
 
 def test_peers_hear_each_other_and_learn_at_the_same_time(

@@ -18,6 +18,7 @@ LARGE = 2**30  # bytes: only such a piece is one of the system's own, and goes b
 MOST = 2**31 - 1  # bytes that stay although they are free
 AHEAD = 2**26  # bytes asked of the system at a time
 PAGE = 4096
+NEGLIGIBLE = 16 * PAGE  # bytes that may be taken again unseen
 
 
 def keep_freed() -> None:
@@ -41,7 +42,8 @@ def nothing_free() -> Iterator[bool]:
     False where that cannot be had.
 
     What is free is handed back; but the last piece of the heap stays where somebody else has moved the heap's
-    end, so it is taken as long, and never touched.
+    end, so it is taken as long, and never touched. malloc hands out other free pieces of that size before it:
+    these are taken too.
     """
     info, take, let_go = _glibc("mallinfo2"), _glibc("malloc"), _glibc("free")
     if info is None or take is None or let_go is None or not give_back():
@@ -49,18 +51,25 @@ def nothing_free() -> Iterator[bool]:
         return
     info.restype, take.restype = _Info, ctypes.c_void_p
     take.argtypes, let_go.argtypes = [ctypes.c_size_t], [ctypes.c_void_p]
-    last = take(max(0, info().keepcost - PAGE))
+    taken = []
     try:
+        while (before := info()).keepcost > NEGLIGIBLE:
+            taken.append(take(before.keepcost - PAGE))
+            if info().fordblks >= before.fordblks:  # it was not from there: this thread has a heap of its own
+                yield False
+                return
         yield True
     finally:
-        let_go(last)
+        for piece in taken:
+            let_go(piece)
 
 
 class _Info(ctypes.Structure):
-    """What mallinfo2 tells. keepcost: bytes of the heap's last free piece."""
+    """What mallinfo2 tells, in bytes. fordblks: all that is free; keepcost: the main heap's last piece."""
 
     _fields_ = (
-        *((f"other{i}", ctypes.c_size_t) for i in range(9)),
+        *((f"other{i}", ctypes.c_size_t) for i in range(8)),
+        ("fordblks", ctypes.c_size_t),
         ("keepcost", ctypes.c_size_t),
     )
 

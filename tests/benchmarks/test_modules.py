@@ -222,7 +222,8 @@ def test_memory_hands_over_what_kept_rows_take() -> None:
 
 @pytest.mark.skipif(not memory.STATUS.exists(), reason="Linux only")
 def test_growth_of_memory_is_seen() -> None:
-    with nothing_free():
+    with nothing_free() as possible:
+        assert possible
         grown = memory.Growth()
         taken = bytearray(os.urandom(64)) * 10**6
         grown.look()

@@ -186,7 +186,7 @@ def restore(studio: Studio) -> None:
         import logging
 
         logging.getLogger(__name__).warning("the last experiment cannot be restored: %s", error)
-    studio.draft.undo_stack.clear()
+    studio.draft.forget_history()
 
 
 def _age_ms() -> float:

@@ -54,15 +54,11 @@ class ExperimentPanel(QScrollArea):
         draft.changed.connect(self.refresh)
         draft.catalog_changed.connect(self._start_over)
         draft.facts_changed.connect(self._facts)
-        stack = draft.undo_stack
-        stack.canUndoChanged.connect(self.undo.setEnabled)
-        stack.canRedoChanged.connect(self.redo.setEnabled)
-        stack.undoTextChanged.connect(self._name_undo)
-        self.undo.clicked.connect(stack.undo)
-        self.redo.clicked.connect(stack.redo)
+        draft.history_changed.connect(self._offer_history)
+        self.undo.clicked.connect(draft.undo)
+        self.redo.clicked.connect(draft.redo)
         self.reset.clicked.connect(draft.reset)
-        self.undo.setEnabled(stack.canUndo())
-        self.redo.setEnabled(stack.canRedo())
+        self._offer_history()
         self.refresh()
 
     def set_locked(self, locked: bool) -> None:
@@ -70,7 +66,7 @@ class ExperimentPanel(QScrollArea):
         self._locked = locked
         for holder in self._holders.values():
             self._lock(holder.box)
-        self.undo.setEnabled(self.draft.undo_stack.canUndo())
+        self._offer_history()
 
     def section(self, key: str) -> Section:
         """A section by key: "methods", "data", "optimizer", "training", "rivals", "stages", "hardware"; with
@@ -292,7 +288,10 @@ class ExperimentPanel(QScrollArea):
         self.trouble.setText(first + more)
         self.trouble.setVisible(bool(problems))
 
-    def _name_undo(self, text: str) -> None:
+    def _offer_history(self) -> None:
+        text = self.draft.undo_text
+        self.undo.setEnabled(text is not None)
+        self.redo.setEnabled(self.draft.redo_text is not None)
         self.undo.setToolTip(self.tr("Undo: {}").format(text) if text else self.tr("Undo"))
 
 

@@ -6,13 +6,13 @@ Until a catalog is there, the document is as it was loaded; from then on every s
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from PySide6.QtCore import QObject, Signal
-from PySide6.QtGui import QUndoCommand, QUndoStack
 
 from kd_engine.catalog import Catalog
 from kd_engine.check import check
@@ -20,6 +20,7 @@ from kd_engine.document import LiveKnob, complete, get_at, live_knobs, preset_fi
 from kd_engine.errors import KdError, Problem, RecipeError
 from kd_gui.state import edits
 from kd_gui.state.edits import Document
+from kd_gui.state.history import Change, History
 
 NEUTRAL_TEMPERATURE = 4.0  # what the lens shows where no method has a temperature
 
@@ -34,48 +35,26 @@ class _State:
     title: str
 
 
-class _Change(QUndoCommand):
-    """From one state to another; `path` and `more` say whether it goes on with the change before it."""
-
-    def __init__(self, draft: Draft, text: str, new: _State, path: str, more: bool) -> None:
-        super().__init__(text)
-        self._draft, self._old, self.new = draft, draft._state, new
-        self.path, self.more = path, more
-
-    def id(self) -> int:
-        return 1
-
-    def mergeWith(self, other: QUndoCommand) -> bool:
-        if not (isinstance(other, _Change) and other.more and other.path == self.path):
-            return False
-        self.new = other.new
-        return True
-
-    def redo(self) -> None:
-        self._draft._adopt(self.new, self.path)
-
-    def undo(self) -> None:
-        self._draft._adopt(self._old, self.path)
-
-
 class Draft(QObject):
     """Signals: `changed(path)`, "" for everything; `live_edited(path, value)` when a live setting took
-    another value by the user's doing; `catalog_changed`; `facts_changed`; `trouble(message)` when what was
+    another value by the user's doing; `history_changed` when another step, or none, can be undone or done
+    again; `catalog_changed`; `facts_changed`; `trouble(message)` when what was
     remembered cannot be used with the catalog that came, and a preset stands in its place."""
 
     changed = Signal(str)
     live_edited = Signal(str, object)
+    history_changed = Signal()
     catalog_changed = Signal()
     facts_changed = Signal()
     trouble = Signal(str)
 
     def __init__(self, parent: QObject | None = None) -> None:
         super().__init__(parent)
-        self.undo_stack = QUndoStack(self)
         self.catalog: Catalog | None = None
         self.facts: dict[str, Any] = {}
         self._state = _State({}, {}, "", "")
         self._found: list[Problem] | None = None
+        self._history = History()
 
     @property
     def document(self) -> Document:
@@ -124,7 +103,7 @@ class Draft(QObject):
             return
         self.catalog = catalog
         self._found = None
-        self.undo_stack.clear()  # its states were completed by another catalog, or by none
+        self.forget_history()  # its states were completed by another catalog, or by none
         if self._state.document:
             try:
                 self._state = self._completed(self._state)
@@ -178,6 +157,38 @@ class Draft(QObject):
         if self.modified:
             state = self._completed(self._with(self._state.baseline))
             self._push(self.tr("Reset to {}").format(self._state.title), state, "")
+
+    @property
+    def steps(self) -> int:
+        """How many changes are remembered, those that were undone with them."""
+        return len(self._history)
+
+    @property
+    def undo_text(self) -> str | None:
+        """What `undo` would take back, None for nothing."""
+        return self._history.undo_text
+
+    @property
+    def redo_text(self) -> str | None:
+        """What `redo` would do again, None for nothing."""
+        return self._history.redo_text
+
+    def undo(self) -> None:
+        """Take the last change back, if there is one."""
+        with self._telling_history():
+            if (change := self._history.back()) is not None:
+                self._adopt(change.old, change.path)
+
+    def redo(self) -> None:
+        """Make the change again that was taken back last, if there is one."""
+        with self._telling_history():
+            if (change := self._history.forth()) is not None:
+                self._adopt(change.new, change.path)
+
+    def forget_history(self) -> None:
+        """Nothing from before can be undone."""
+        with self._telling_history():
+            self._history.clear()
 
     def live_knobs(self) -> list[LiveKnob]:
         """Every setting that may change while a run is going, with its value now; a temperature stands
@@ -240,7 +251,17 @@ class Draft(QObject):
         )
 
     def _push(self, text: str, state: _State, path: str, *, more: bool = False) -> None:
-        self.undo_stack.push(_Change(self, text, state, path, more))
+        with self._telling_history():
+            self._history.add(Change(text, self._state, state, path, more))
+            self._adopt(state, path)
+
+    @contextmanager
+    def _telling_history(self) -> Iterator[None]:
+        """Tell at its end if another step can be undone or done again."""
+        before = (self.undo_text, self.redo_text)
+        yield
+        if (self.undo_text, self.redo_text) != before:
+            self.history_changed.emit()
 
     def _adopt(self, state: _State, path: str) -> None:
         before = {(k.path, k.owner): k.value for k in self.live_knobs()}

@@ -81,8 +81,7 @@ class Studio(QObject):
         self.draft.facts_changed.connect(self._facts_changed)
         self.draft.live_edited.connect(self._live_edited)
         self.draft.trouble.connect(self._cannot_use)
-        self.draft.undo_stack.canUndoChanged.connect(self.state_changed)
-        self.draft.undo_stack.canRedoChanged.connect(self.state_changed)
+        self.draft.history_changed.connect(self.state_changed)
         self.samples.wanted.connect(self._ask_probe)
         self.samples.trouble.connect(self._picture_trouble)
         self.questions.described.connect(self._described)
@@ -114,8 +113,8 @@ class Studio(QObject):
             phases.SOUND: self.draft.ready and not self.draft.problems,
             phases.WEIGHTS: self.has_weights(),
             phases.REPLAY: bool(self.show.stored),
-            phases.UNDO: self.draft.undo_stack.canUndo(),
-            phases.REDO: self.draft.undo_stack.canRedo(),
+            phases.UNDO: self.draft.undo_text is not None,
+            phases.REDO: self.draft.redo_text is not None,
         }
         return frozenset(fact for fact, holds in said.items() if holds)
 

@@ -3,6 +3,7 @@ engine."""
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,13 @@ def qapp_cls() -> type[QApplication]:
 
 @pytest.fixture(autouse=True)
 def dressed(qapp: QApplication) -> Iterator[None]:
-    """Our theme, light; settings start empty; deferred deletions are done before the next test."""
+    """Our theme, light; settings start empty; deferred deletions are done before the next test.
+
+    As in the program, cyclic garbage is collected on the GUI thread only, and here at one place, so that a
+    crash of Qt's falls upon the test that made the objects, each time.
+    """
+    gc.disable()
+    gc.freeze()  # what other tests left need not be looked at again
     qapp.setOrganizationName("kd-studio")
     qapp.setApplicationName("kd-studio")
     QSettings().clear()
@@ -35,6 +42,8 @@ def dressed(qapp: QApplication) -> Iterator[None]:
     theme.theme().set_dark(False)
     yield
     qapp.sendPostedEvents(None, QEvent.Type.DeferredDelete)
+    gc.collect()
+    gc.enable()
 
 
 @pytest.fixture

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+
 import pytest
 
 from kd_engine.catalog import Catalog
@@ -49,25 +52,67 @@ def test_a_drag_is_one_undo_step_and_the_next_drag_another(draft: Draft) -> None
         draft.set_value(T, value, more=value > 5.0)
     draft.set_value(T, 9.0)
     draft.set_value(T, 10.0, more=True)
-    assert draft.undo_stack.count() == 2
-    draft.undo_stack.undo()
+    assert draft.steps == 2
+    draft.undo()
     assert draft.value(T) == 7.0
-    draft.undo_stack.undo()
+    draft.undo()
     assert draft.value(T) == 4.0
-    draft.undo_stack.redo()
+    draft.redo()
     assert draft.value(T) == 7.0
+
+
+def test_a_change_after_going_back_takes_the_place_of_what_was_taken_back(draft: Draft) -> None:
+    heard: list[tuple[str | None, str | None]] = []
+    draft.history_changed.connect(lambda: heard.append((draft.undo_text, draft.redo_text)))
+    draft.set_value(T, 5.0)
+    draft.set_value(EPOCHS, 3)
+    draft.undo()
+    draft.undo()
+    draft.undo()  # there is nothing more
+    draft.set_value("seed", 7)
+    draft.redo()  # nor here
+    assert (draft.value(T), draft.value(EPOCHS), draft.value("seed"), draft.steps) == (4.0, 15, 7, 1)
+    temperature, epochs, seed = "Change temperature", "Change epochs", "Change seed"
+    assert heard == [
+        (temperature, None),
+        (epochs, None),
+        (temperature, epochs),
+        (None, temperature),
+        (seed, None),
+    ]
+
+
+def test_a_drag_that_goes_on_after_undo_does_not_reach_what_was_taken_back(draft: Draft) -> None:
+    draft.set_value(T, 5.0)
+    draft.undo()
+    draft.set_value(T, 6.0, more=True)
+    draft.undo()
+    assert draft.value(T) == 4.0
+
+
+def test_a_draft_that_nobody_holds_goes_with_its_changes(qapp: object) -> None:
+    draft = Draft()
+    draft.set_catalog(example.catalog())
+    draft.load_document(example.document(), "example")
+    for value in (5.0, 6.0):
+        draft.set_value(T, value)
+    draft.undo()
+    there = weakref.ref(draft)
+    del draft
+    gc.collect()
+    assert there() is None
 
 
 def test_a_gesture_on_another_setting_does_not_merge(draft: Draft) -> None:
     draft.set_value(T, 5.0)
     draft.set_value("stages.0.label_weight", 0.5, more=True)
-    assert draft.undo_stack.count() == 2
+    assert draft.steps == 2
 
 
 def test_setting_the_same_value_is_no_step_and_no_signal(draft: Draft, qtbot: object) -> None:
     heard = edited(draft)
     draft.set_value(T, 4.0)
-    assert draft.undo_stack.count() == 0
+    assert draft.steps == 0
     assert heard == []
 
 
@@ -75,8 +120,8 @@ def test_live_edits_are_told_for_edits_undo_and_reset_but_not_for_other_settings
     heard = edited(draft)
     draft.set_value(T, 8.0)
     draft.set_value(EPOCHS, 3)
-    draft.undo_stack.undo()
-    draft.undo_stack.undo()
+    draft.undo()
+    draft.undo()
     draft.set_value(T, 2.0)
     draft.reset()
     assert heard == [(T, 8.0), (T, 4.0), (T, 2.0), (T, 4.0)]
@@ -95,7 +140,7 @@ def test_a_correction_is_neither_sent_nor_undone(draft: Draft) -> None:
     draft.correct(T, 4.0)
     assert draft.value(T) == 4.0
     assert heard == []
-    assert draft.undo_stack.count() == 1
+    assert draft.steps == 1
 
 
 def test_reset_goes_back_to_what_was_loaded_and_can_be_undone(draft: Draft) -> None:
@@ -105,7 +150,7 @@ def test_reset_goes_back_to_what_was_loaded_and_can_be_undone(draft: Draft) -> N
     draft.reset()
     assert draft.value(EPOCHS) == 15
     assert not draft.modified
-    draft.undo_stack.undo()
+    draft.undo()
     assert draft.value(EPOCHS) == 3
 
 
@@ -113,7 +158,7 @@ def test_loading_another_document_can_be_undone(draft: Draft) -> None:
     other = {**example.document(), "name": "other", "seed": 7}
     draft.load_document(other, "other")
     assert (draft.preset, draft.title, draft.value("seed")) == ("other", "other", 7)
-    draft.undo_stack.undo()
+    draft.undo()
     assert (draft.preset, draft.title, draft.value("seed")) == ("example", "Digits, 10 labels a class", 0)
 
 

@@ -93,7 +93,7 @@ def test_another_model_and_its_settings_can_be_chosen(draft: Draft, panel: Exper
     pick(pane.combo, "cnn")
     assert draft.value("student") == {"model": "cnn", "weights": None, "width": 4}
     assert pane.combo.currentData() == "cnn"
-    draft.undo_stack.undo()
+    draft.undo()
     assert draft.value("student.model") == "resnet8"
     assert pane.combo.currentData() == "resnet8"
 
@@ -109,7 +109,7 @@ def test_teachers_are_added_changed_and_removed(
     assert panel.card("more_teachers.1").head.line.startswith("teacher 3 · ")
     pane = opened(panel, "more_teachers.0")
     pick(pane.combo, "resnet56")
-    assert draft.undo_stack.undoText() == "Change teacher 2 to resnet56"
+    assert draft.undo_text == "Change teacher 2 to resnet56"
     assert (draft.value("teacher"), draft.value("more_teachers.0.model")) == (first, "resnet56")
     pick(pane.combo, "resnet20")
     assert draft.value("more_teachers.0.weights") == "bundled:digits-resnet20"
@@ -117,7 +117,7 @@ def test_teachers_are_added_changed_and_removed(
     opened(panel, "more_teachers.0").others.click()
     assert draft.value("more_teachers") == []
     assert opened(panel, "student").others is None
-    draft.undo_stack.undo()
+    draft.undo()
     assert draft.value("more_teachers") == [first]
 
 
@@ -161,8 +161,8 @@ def test_a_bundled_teacher_follows_the_dataset(
     assert draft.value("teacher.model") == "resnet56"
     pick(panel.card("dataset").content.combo, "folder")
     assert draft.value("teacher.weights") == "bundled:scenes-resnet56"  # none fits: the check tells
-    draft.undo_stack.undo()
-    draft.undo_stack.undo()
+    draft.undo()
+    draft.undo()
     assert draft.value("data.dataset") == "digits"
     assert draft.value("teacher.model") == "resnet20"
 
@@ -201,7 +201,7 @@ def test_methods_are_added_counted_explained_and_removed(draft: Draft, panel: Ex
     pane.row("kd").remove.click()
     assert pane.rows == []
     assert not pane.none.isHidden()
-    draft.undo_stack.undo()
+    draft.undo()
     assert [row.entry.name for row in pane.rows] == ["kd"]
 
 
@@ -313,7 +313,7 @@ def test_a_problem_is_told_on_top_at_its_section_and_at_its_setting(
     assert not panel.section("data").button.wrong
     form = opened(panel, "training").forms()[0]
     assert form.fields["epochs"].problem() != ""
-    draft.undo_stack.undo()
+    draft.undo()
     assert panel.trouble.isHidden()
     assert not panel.section("training").button.wrong
     assert form.fields["epochs"].problem() == ""
@@ -358,7 +358,7 @@ def test_training_without_a_teacher_has_no_teacher_no_methods_no_rivals(
     draft.load_document(document, "plain")
     assert not {"teacher", "methods", "rivals"} & panel._holders.keys()
     assert {"student", "dataset", "training", "optimizer"} <= panel._holders.keys()
-    draft.undo_stack.undo()
+    draft.undo()
     assert {"teacher", "methods", "rivals"} <= panel._holders.keys()
 
 

@@ -57,7 +57,7 @@ def test_an_edit_reaches_the_draft_and_another_edit_of_the_draft_the_row(
 ) -> None:
     panel.rows[T].offer(8.0)
     assert draft.value(T) == 8.0
-    draft.undo_stack.undo()
+    draft.undo()
     assert panel.rows[T].value() == 4.0
 
 

@@ -253,7 +253,7 @@ def test_every_method_can_be_added_from_the_form_and_then_runs_or_says_why_not(
     assert len(shown) <= 9
     caution = catalog.entry("methods", name).caution
     assert panel.section("methods").content.row(name).caution.text() == caution
-    quickstart.undo_stack.undo()
+    quickstart.undo()
     assert quickstart.document == document
 
 

@@ -89,7 +89,7 @@ def test_a_recipe_is_shown_and_given_back_as_it_was(
     assert draft.document == complete(document, catalog)
     draft.set_value("stages.0.epochs", 77)
     assert Recipe.from_document(draft.document, catalog).stages[0].epochs == 77
-    draft.undo_stack.undo()
+    draft.undo()
     assert draft.document == complete(document, catalog)
     assert Recipe.from_document(draft.document, catalog) == Recipe.from_document(document, catalog)
 

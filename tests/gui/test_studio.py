@@ -352,7 +352,7 @@ def test_problems_of_the_experiment_are_posted_and_block_the_start(studio: Studi
     assert post is not None
     assert post.text.startswith("stages.0.epochs: got 0")
     assert not studio.can("distill")
-    studio.draft.undo_stack.undo()
+    studio.draft.undo()
     assert studio.notices.find("problems") is None
     assert studio.can("distill")
 
@@ -360,7 +360,7 @@ def test_problems_of_the_experiment_are_posted_and_block_the_start(studio: Studi
 def test_a_recipe_is_saved_and_opened_again(studio: Studio, tmp_path: Path) -> None:
     studio.draft.set_value(T, 7.0)
     studio.save_recipe(str(tmp_path / "mine.json"))
-    studio.draft.undo_stack.undo()
+    studio.draft.undo()
     studio.open_recipe(tmp_path / "mine.json")
     assert studio.draft.value(T) == 7.0
 

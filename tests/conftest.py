@@ -92,3 +92,9 @@ def _qthread_outlives(thread: Any, deadline: float) -> bool:
     if not isValid(thread):
         return False
     return not thread.wait(max(0, round(1000 * (deadline - time.monotonic()))))
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """How to have this order of the tests again; -q hides where pytest-randomly says it."""
+    if config.pluginmanager.hasplugin("randomly"):
+        terminalreporter.write_line(f"this order again: --randomly-seed={config.option.randomly_seed}")

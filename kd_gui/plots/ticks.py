@@ -40,10 +40,10 @@ def count_ticks(low: float, high: float, most: int) -> list[float]:
     span = high - low
     if span < most:
         return [value for value in ticks(low, high, most) if value == round(value)] or [low, high]
-    whole = low == 0 and high == round(high)
-    even = [step for step in range(1, int(span) + 1) if span % step == 0 and 3 <= span / step <= most]
-    if whole and even:
-        return [float(i) for i in range(0, int(span) + 1, even[0])]
+    if low == 0 and high == round(high):
+        for parts in range(most, 2, -1):
+            if span % parts == 0:
+                return [i * span / parts for i in range(parts + 1)]
     return [value for value in ticks(low, high, most) if abs(value - round(value)) < SLACK]
 
 

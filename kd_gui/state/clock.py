@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
+
+from kd_gui.state.curves import Floats
 
 MEANINGFUL_SECONDS = 2.0  # of steps seen, before a guess at the end is worth showing
 MEANINGFUL_SHARE = 0.02
@@ -23,17 +25,17 @@ class Clock:
 
     def step(self, time: float, step: int) -> None:
         """`step` was reached at `time`, in seconds since the epoch."""
-        self.steps([time], [step])
+        self.steps(np.array([time]), np.array([step]))
 
-    def steps(self, times: Sequence[float], steps: Sequence[int]) -> None:
-        """Each of `steps` was reached at its time, one after the other."""
+    def steps(self, times: Floats, steps: NDArray[np.int_]) -> None:
+        """Each of `steps` (n,) was reached at its time, one after the other; n > 0."""
         began = times[0] if self._last is None else self._last
         worked = np.maximum(np.diff(times, prepend=began), 0.0)
         active = np.cumsum(np.concatenate(([self.active], worked)))[1:]
-        self.active, self._last = float(active[-1]), times[-1]
+        self.active, self._last = float(active[-1]), float(times[-1])
         if self._first is None:
-            self._first = (float(active[0]), steps[0])
-        self._recent.extend(zip(active[-RECENT:].tolist(), steps[-RECENT:], strict=True))
+            self._first = (float(active[0]), int(steps[0]))
+        self._recent.extend(zip(active[-RECENT:].tolist(), steps[-RECENT:].tolist(), strict=True))
 
     def pause(self, time: float) -> None:
         if self._last is not None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Sequence
 from itertools import groupby
-from operator import attrgetter
 from typing import Any, ClassVar
 
 import numpy as np
@@ -23,7 +22,7 @@ from kd_gui.state.clock import Clock
 from kd_gui.state.curves import Floats
 from kd_gui.state.markers import Marker, Markers
 from kd_gui.state.plan import Plan
-from kd_gui.state.reports import Reports, StudentCurves
+from kd_gui.state.reports import Reports, StudentCurves, column
 from kd_gui.state.told import Epoch, Progress, Teacher
 
 ENDED = ("done", "stopped", "failed", "interrupted")
@@ -239,16 +238,15 @@ class Feed(QObject):
 
     def _steps_done(self, reports: Sequence[e.StepDone]) -> None:
         """Reports that follow each other; one of several students at one step is one step of the clock."""
-        reached = [(step, next(same).time) for step, same in groupby(reports, attrgetter("step"))]
-        if reached[0][0] == self.step:
-            del reached[0]
-        if reached:
-            self._clock.steps([time for _, time in reached], [step for step, _ in reached])
+        steps = column("step", reports)
+        new = np.flatnonzero(np.diff(steps, prepend=self.step))
+        if new.size:
+            self._clock.steps(column("time", reports)[new], steps[new].astype(int))
         self.step = reports[-1].step
         self._reports.add(reports)
-        ours = [report for report in reports if report.student == STUDENT]
-        if ours:
-            self.samples_per_s = ours[-1].samples_per_s
+        last = next((report for report in reversed(reports) if report.student == STUDENT), None)
+        if last is not None:
+            self.samples_per_s = last.samples_per_s
 
     def _epoch_done(self, event: e.EpochDone) -> None:
         x = float(self._plan.epochs_before(event.stage) + event.epoch)

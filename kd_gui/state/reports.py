@@ -3,10 +3,11 @@ of times."""
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
+from operator import attrgetter, itemgetter
+from typing import Any
 
 import numpy as np
 
@@ -28,8 +29,8 @@ class StudentCurves:
 
     def extend(self, x: Floats, reports: Sequence[StepDone]) -> None:
         """Append reports of this student at `x`."""
-        self.loss.extend(x, [report.loss for report in reports])
-        self.lr.extend(x, [report.lr for report in reports])
+        self.loss.extend(x, column("loss", reports))
+        self.lr.extend(x, column("lr", reports))
         _extend(self.terms, x, [report.terms for report in reports])
         _extend(self.weighted, x, [report.weighted for report in reports])
 
@@ -45,20 +46,36 @@ class Reports:
 
     def put_on(self, curves: dict[str, StudentCurves], x_of: Callable[[Floats], Floats]) -> None:
         """Move them to the curves by student, made where there are none. x_of: from steps to x."""
-        said: defaultdict[str, list[StepDone]] = defaultdict(list)
-        for report in self._waiting:
-            said[report.student].append(report)
-        self._waiting = []
-        for student, reports in said.items():
-            x = x_of(np.array([report.step for report in reports], dtype=np.float64))
+        waiting, self._waiting = self._waiting, []
+        for student in dict.fromkeys(map(attrgetter("student"), waiting)):
+            reports = [report for report in waiting if report.student == student]
+            x = x_of(column("step", reports))
             curves.setdefault(student, StudentCurves()).extend(x, reports)
 
 
+def column(field: str, reports: Sequence[StepDone]) -> Floats:
+    """One number of each report, (n,)."""
+    return _array(attrgetter(field), reports)
+
+
 def _extend(curves: dict[str, Curve], x: Floats, told: Sequence[Mapping[str, float]]) -> None:
+    if (columns := _same_terms(told)) is not None:
+        for name, column in columns.items():
+            curves.setdefault(name, Curve()).extend(x, column)
+        return
     for name in dict.fromkeys(chain.from_iterable(told)):
-        curve = curves.setdefault(name, Curve())
-        try:
-            curve.extend(x, [terms[name] for terms in told])
-        except KeyError:  # a term that was not there all the time
-            has = [i for i, terms in enumerate(told) if name in terms]
-            curve.extend(x[has], [told[i][name] for i in has])
+        has = [i for i, terms in enumerate(told) if name in terms]
+        curves.setdefault(name, Curve()).extend(x[has], [told[i][name] for i in has])
+
+
+def _same_terms(told: Sequence[Mapping[str, float]]) -> dict[str, Floats] | None:
+    """The columns by name; None where a term was not there all the time."""
+    try:
+        columns = {name: _array(itemgetter(name), told) for name in told[0]}
+    except KeyError:
+        return None
+    return columns if sum(map(len, told)) == len(told) * len(columns) else None
+
+
+def _array(value: Callable[[Any], float], told: Sequence[Any]) -> Floats:
+    return np.fromiter(map(value, told), np.float64, len(told))

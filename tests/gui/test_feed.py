@@ -104,6 +104,9 @@ def test_a_term_that_comes_later_lies_where_it_was_told():
     assert feed.curves[STUDENT].terms["late"].x.tolist() == [1.5, 1.75]
     assert feed.curves[STUDENT].terms["late"].y.tolist() == [3.0, 4.0]
     assert feed.curves[STUDENT].terms["kd"].x.tolist()[-2:] == [1.25, 1.5]
+    feed.take([report(8, {"kd": 5.0}), report(9, {"kd": 6.0, "late": 7.0})])
+    assert feed.curves[STUDENT].terms["late"].y.tolist() == [3.0, 4.0, 7.0]
+    assert feed.curves[STUDENT].terms["kd"].y.tolist()[-2:] == [5.0, 6.0]
 
 
 def test_nothing_is_told_of_what_was_only_folded_in(qtbot):

@@ -17,8 +17,7 @@ TRIM_THRESHOLD, TOP_PAD, MMAP_THRESHOLD = -1, -2, -3  # glibc's names for what m
 LARGE = 2**30  # bytes: only such a piece is one of the system's own, and goes back when it is free
 MOST = 2**31 - 1  # bytes that stay although they are free
 AHEAD = 2**26  # bytes asked of the system at a time
-PAGE = 4096
-NEGLIGIBLE = 16 * PAGE  # bytes that may be taken again unseen
+SIZES = [2**power for power in range(26, 17, -1)]  # bytes; what is smaller may be taken again unseen
 
 
 def keep_freed() -> None:
@@ -41,9 +40,10 @@ def nothing_free() -> Iterator[bool]:
     """While it lasts, memory that this thread asks for is new to the process, so that it can be seen to grow;
     False where that cannot be had.
 
-    What is free is handed back; but the last piece of the heap stays where somebody else has moved the heap's
-    end, so it is taken as long, and never touched. malloc hands out other free pieces of that size before it:
-    these are taken too.
+    What is free is handed back, but for the last piece of each heap: that of the main one where somebody else
+    has moved the heap's end, those of others always. A thread, also the main one, changes to another heap
+    where its own has no room for something. So all that is free and large is taken as long, from the largest
+    piece to the smallest, and never touched.
     """
     info, take, let_go = _glibc("mallinfo2"), _glibc("malloc"), _glibc("free")
     if info is None or take is None or let_go is None or not give_back():
@@ -53,11 +53,13 @@ def nothing_free() -> Iterator[bool]:
     take.argtypes, let_go.argtypes = [ctypes.c_size_t], [ctypes.c_void_p]
     taken = []
     try:
-        while (before := info()).keepcost > NEGLIGIBLE:
-            taken.append(take(before.keepcost - PAGE))
-            if info().fordblks >= before.fordblks:  # it was not from there: this thread has a heap of its own
-                yield False
-                return
+        for size in SIZES:
+            while (free := info().fordblks) >= size:
+                piece = take(size)
+                if info().fordblks >= free:  # it is new: nothing so large was free
+                    let_go(piece)
+                    break
+                taken.append(piece)
         yield True
     finally:
         for piece in taken:
@@ -65,7 +67,7 @@ def nothing_free() -> Iterator[bool]:
 
 
 class _Info(ctypes.Structure):
-    """What mallinfo2 tells, in bytes. fordblks: all that is free; keepcost: the main heap's last piece."""
+    """What mallinfo2 tells, in bytes. fordblks: all that is free, in every heap."""
 
     _fields_ = (
         *((f"other{i}", ctypes.c_size_t) for i in range(8)),

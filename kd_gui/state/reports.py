@@ -60,8 +60,8 @@ def column(field: str, reports: Sequence[StepDone]) -> Floats:
 
 def _extend(curves: dict[str, Curve], x: Floats, told: Sequence[Mapping[str, float]]) -> None:
     if (columns := _same_terms(told)) is not None:
-        for name, column in columns.items():
-            curves.setdefault(name, Curve()).extend(x, column)
+        for name, values in columns.items():
+            curves.setdefault(name, Curve()).extend(x, values)
         return
     for name in dict.fromkeys(chain.from_iterable(told)):
         has = [i for i, terms in enumerate(told) if name in terms]

@@ -254,14 +254,14 @@ on_linux = pytest.mark.skipif(
 def test_working_memory_is_the_peak_of_a_pass_though_it_gives_all_back(megabytes: int) -> None:
     size = megabytes * 2**20
     found = working_memory(Hungry(size), torch.zeros(1), CPU)
-    assert found == pytest.approx(size, rel=0.05, abs=2**22)  # a page of 2 MiB at either end
+    assert found == pytest.approx(size, rel=0.05, abs=2**21)  # the kernel may give pages of 2 MiB
 
 
 @on_linux
 def test_an_earlier_peak_does_not_count() -> None:
     assert torch.ones(100 * 2**18)[0] == 1  # 100 MiB, given back at once
     found = working_memory(Hungry(20 * 2**20), torch.zeros(1), CPU)
-    assert found == pytest.approx(20 * 2**20, rel=0.05, abs=2**22)
+    assert found == pytest.approx(20 * 2**20, rel=0.05, abs=2**21)
 
 
 def test_where_memory_is_not_told_that_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
